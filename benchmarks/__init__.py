@@ -1,0 +1,1 @@
+"""mpicluster beside its peers and its floors, in one run on one machine: ``python -m benchmarks``."""

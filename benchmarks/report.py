@@ -1,0 +1,95 @@
+"""A run as Markdown: text only, made from what was found."""
+
+from __future__ import annotations
+
+from benchmarks.contenders import CONTENDERS
+from benchmarks.measures import MEASURES, TARGETS, Measure, Rule
+from benchmarks.results import Row, Run, Spread, judge
+
+__all__ = ["markdown"]
+
+
+def markdown(run: Run) -> str:
+    """The whole report."""
+    rounds = max((len(r) for measures in run.samples.values() for r in measures.values()), default=0)
+    parts = [
+        "# Benchmarks",
+        (
+            f"{run.date}, {run.engines} engines, {rounds} rounds. In each round every contender runs once, on its own, with a"
+            " new cluster; the order moves on by one from round to round. A round's value is the median of its samples. Shown"
+            " is the median of the rounds, with the least and the most, and the ratio of the medians, with the least and the"
+            " most of the ratios within one round."
+        ),
+        _table(["", ""], [[name, value] for name, value in _facts(run).items()]),
+        "## What must be reached",
+        _table(
+            ["measure", "mpicluster", "against", "the other", "ratio", "required", "met"],
+            [_row(judge(run, target)) for target in TARGETS],
+        ),
+        "## All medians",
+        _table(
+            ["measure", *CONTENDERS],
+            [[measure.title, *(_median(run, contender, measure) for contender in CONTENDERS)] for measure in MEASURES.values()],
+        ),
+        (
+            "`raw-zmq` is client to hub to engine and back, that is two round trips, in plain pyzmq over `ipc`; `raw-mpi` is the"
+            " bare `Bcast`, `Scatterv`, `Gatherv` in warm buffers, without a client. The small task is a function as typed in a"
+            " notebook, which travels by value; `mpi4py.futures` can only take it by name. An array is a new one each time."
+        ),
+    ]
+    if run.failures:
+        parts += [
+            "## What failed",
+            _table(
+                ["contender", "round", "in", "reason"],
+                [[f.contender, str(f.turn), f.measure, f.reason] for f in run.failures],
+            ),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(run: Run) -> dict[str, str]:
+    return run.machine | {"load before and after": " and ".join(run.load)}
+
+
+def _row(row: Row) -> list[str]:
+    target, measure = row.target, MEASURES[row.target.measure]
+    bound = _value(target.bound, measure.unit) if target.rule is Rule.BELOW else target.bound
+    against = " ".join(filter(None, [target.other, target.other_measure]))
+    return [
+        measure.title,
+        _spread(row.ours, measure),
+        against or "-",
+        _spread(row.other, measure),
+        "-" if row.ratio is None else f"{row.ratio.median:.2g}x ({row.ratio.least:.2g}-{row.ratio.most:.2g})",
+        "faster" if target.rule is Rule.FASTER and target.bound == 1 else target.rule.value.format(bound),
+        row.reason if row.met is None else "yes" if row.met else "**no**",
+    ]
+
+
+def _median(run: Run, contender: str, measure: Measure) -> str:
+    spread = Spread.of(list(run.by_round(contender, measure.name).values()))
+    return "" if spread is None else _value(spread.median, measure.unit)
+
+
+def _spread(spread: Spread | None, measure: Measure) -> str:
+    if spread is None:
+        return "-"
+    return f"{_value(spread.median, measure.unit)} ({_value(spread.least, measure.unit)} - {_value(spread.most, measure.unit)})"
+
+
+def _value(value: float, unit: str) -> str:
+    """Three digits and a prefix that suits."""
+    match unit:
+        case "s":
+            return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+        case "1/s":
+            return f"{value:,.0f} /s"
+        case "%":
+            return f"{value:.2g} %"
+    return f"{value:.3g} {unit}"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

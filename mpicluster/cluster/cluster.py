@@ -1,0 +1,367 @@
+"""A cluster that this process starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import re
+import secrets
+import sys
+import time
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mpicluster import config
+from mpicluster.cluster import ending, logs
+from mpicluster.cluster.progress import Progress
+from mpicluster.errors import ClusterError, LaunchError, NoCluster
+from mpicluster.launch import mpi as launch_mpi
+from mpicluster.launch.process import Job, tail
+from mpicluster.wire.contact import Contact, is_alive, load, profile_dir
+
+if TYPE_CHECKING:
+    from mpicluster.client import Client
+
+__all__ = ["Cluster"]
+
+_POLL = 0.005
+_LAST_LINES = 15
+
+#: what a log says, and what to do about it
+_HINTS = (
+    ("wrong launcher", ""),  # the log explains itself
+    (r"No module named", "The engines run {python}: install what is missing there."),
+    (r"not enough slots", "The launcher counts fewer slots than engines: take fewer engines, or allow more slots in its host file."),
+    (r"attempt to run as root", "Open MPI asks for OMPI_ALLOW_RUN_AS_ROOT=1 and OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 when root runs it."),
+    (r"No space left on device|/dev/shm", "Shared memory or a disk is full: look at `df -h /dev/shm /tmp`."),
+    (r"cannot load MPI library|libmpi", "The engines find no MPI library: `mpicluster doctor` shows which one mpi4py looks for."),
+    (r"", "`mpicluster doctor` checks MPI, its mpiexec and this machine."),
+)
+
+_started: weakref.WeakSet[Cluster] = weakref.WeakSet()
+
+
+class Cluster:
+    """Start ``n`` engines on this machine, one per core unless told, and stop them.
+
+    ::
+
+        with mpicluster.Cluster(n=4) as rc:
+            rc[:].apply_sync(os.getpid)
+
+    As a context manager it gives a connected `Client`. The cluster ends with the ``with`` block, with `stop`, or with
+    this process, however that ends.
+
+    Parameters
+    ----------
+    n
+        number of engines; the cores that this process may use, if not given.
+    profile
+        name under which clients find it.
+    mpi
+        ``"openmpi"``, ``"mpich"``, the path of an mpiexec, or what mpi4py loads.
+    timeout
+        seconds that the engines may take to be there.
+    cluster
+        id of the cluster, if a fixed one is wanted.
+    """
+
+    def __init__(
+        self,
+        n: int | None = None,
+        *,
+        profile: str = "default",
+        mpi: str | None = None,
+        timeout: float = config.START_TIMEOUT,
+        cluster: str | None = None,
+    ) -> None:
+        if n is not None and n < 1:
+            raise ValueError(f"a cluster has at least one engine, not {n}")
+        if cluster is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", cluster):
+            raise ValueError(f"a cluster's id must be a plain word, not {cluster!r}")
+        profile_dir(profile)  # complains about a bad name
+        self.n = n
+        self.profile = profile
+        self.mpi = mpi
+        self.timeout = timeout
+        #: id of the cluster; a new one for each start unless one was given
+        self.cluster_id: str | None = cluster
+        #: how to reach it, while it runs
+        self.contact: Contact | None = None
+        self._given_id = cluster
+        self._job: Job | None = None
+        self._client: Client | None = None
+        self._pid = 0  # of the process that started it: a fork does not own the cluster
+        self._kind = ""
+
+    def __repr__(self) -> str:
+        if self.contact is None:
+            state = "not running"
+        elif self.is_running():
+            state = "running"
+        else:
+            state = "ended by itself"
+        engines = "" if self.n is None else f", {self.n} engine{'s' if self.n != 1 else ''}"
+        return f"<Cluster {self.cluster_id or '(new)'}, profile {self.profile}{engines}{', ' + self._kind if self._kind else ''}: {state}>"
+
+    # -- start
+
+    def start(self, *, detach: bool = False, progress: bool | None = None) -> Cluster:
+        """Start the engines and wait until all are there.
+
+        With ``detach`` the cluster outlives this process, until ``mpicluster stop`` (or `stop`). ``progress``: whether to
+        show a progress line on stderr; only where a person looks on, if not given.
+
+        Raises
+        ------
+        LaunchError
+            the engines did not come; the message has the last lines of the log and a hint.
+        """
+        if self.contact is not None and self.is_running():
+            raise LaunchError(f"cluster {self.cluster_id} runs already; connect with connect_client(), end it with stop()")
+        self.stop()  # what is left of the last one
+        installation = launch_mpi.installation(self.mpi)
+        self.n = n = self.n or launch_mpi.cores()
+        self._kind = str(installation.library)
+        self.cluster_id = cluster = self._given_id or secrets.token_hex(4)
+        contact_path = self._free_contact_path(cluster)
+        logs.prune(self.profile, keep=logs.KEEP - 1)
+        folder = logs.log_dir(self.profile, cluster, create=True)
+        worker = [sys.executable, "-m", "mpicluster", "engine", "--profile", self.profile, "--cluster", cluster]
+        if not detach:
+            worker += ["--owner", str(os.getpid())]
+        argv = launch_mpi.command(installation, n, worker)
+        env = launch_mpi.environment(installation, os.environ, root=os.geteuid() == 0)
+        self._pid = os.getpid()
+        with Progress(n, self._kind, shown=progress) as line:
+            try:
+                # only the shell knows, before it becomes mpiexec, which pid mpiexec will have
+                self._job = Job(
+                    ["/bin/sh", "-c", 'exec "$@" --launcher $$', "sh", *argv],
+                    env=env,
+                    log=folder / "mpiexec.log",
+                    mark=(ending.MARK, str(folder)),
+                )
+                self._wait(self._job, contact_path, n, line)
+            except BaseException:
+                self._clear_away(contact_path)
+                raise
+        if detach:
+            self._job.detach()
+            self._job = None
+        else:
+            _started.add(self)
+        return self
+
+    def _free_contact_path(self, cluster: str) -> Path:
+        path = profile_dir(self.profile, create=True) / f"{cluster}.json"
+        try:
+            other = load(path)
+        except NoCluster:
+            return path
+        if is_alive(other) is not False:
+            raise LaunchError(
+                f"a cluster {cluster!r} runs already under profile {self.profile!r} on {other.host}: "
+                "connect to it, stop it, or take another id"
+            )
+        ending.clean(other)
+        return path
+
+    def _wait(self, job: Job, contact_path: Path, n: int, line: Progress) -> None:
+        """Wait for the contact file, then for the engines; raise as soon as it is clear that they do not come."""
+        from mpicluster.client import Client
+
+        deadline = time.monotonic() + self.timeout
+        here = 0
+        while True:
+            if not job.is_running():
+                raise self._failure(job, f"mpiexec ended before the engines were there ({here} of {n} came)")
+            if time.monotonic() >= deadline:
+                raise self._failure(job, f"{here} of {n} engines were there after {self.timeout:g} s")
+            if self._client is None:
+                try:
+                    self.contact = load(contact_path)
+                except NoCluster:
+                    time.sleep(_POLL)
+                    continue
+            try:
+                if self._client is None:
+                    self._client = Client(self.contact, timeout=max(0.1, deadline - time.monotonic()), wait=False)
+                here = len(self._client.ids)
+                line.update(here)
+                if here >= n:
+                    line.done(here)
+                    return
+                self._client.wait_for_engines(min(here + 1, n), timeout=0.2)
+            except TimeoutError:
+                continue
+            except ClusterError as e:
+                job.wait(config.STOP_GRACE)  # its log then has the whole story
+                raise self._failure(job, f"the cluster ended before its engines were there: {e}") from e
+
+    def _failure(self, job: Job, happened: str) -> LaunchError:
+        text = [f"the cluster did not start: {happened}."]
+        last = [line for line in tail(job.log, 200) if line.strip()][-_LAST_LINES:]
+        hub = [line for line in tail(job.log.parent / "hub.log", 5) if line.strip()]
+        if last:
+            text += [f"The last lines of {job.log}:", *(f"    {line}" for line in last)]
+        else:
+            text.append(f"Its log, {job.log}, is empty.")
+        if hub:
+            text += [f"and of {job.log.parent / 'hub.log'}:", *(f"    {line}" for line in hub)]
+        said = "\n".join(last)
+        hint = next(h for pattern, h in _HINTS if re.search(pattern, said))
+        if hint:
+            text.append(hint.format(python=sys.executable))
+        return LaunchError("\n".join(text))
+
+    def _clear_away(self, contact_path: Path) -> None:
+        """Leave nothing of a start that failed."""
+        with contextlib.suppress(NoCluster):
+            self.contact = load(contact_path)
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        if self._job is not None:
+            self._job.end(grace=1.0)
+            self._job = None
+        if self.contact is not None:
+            ending.end(self.contact, grace=1.0)
+            self.contact = None
+
+    # -- use
+
+    def is_running(self) -> bool:
+        """Whether its hub, and the mpiexec that was started here, are still there."""
+        if self.contact is None or is_alive(self.contact) is False:
+            return False
+        return self._job is None or self._job.is_running()
+
+    def connect_client(self, **options: Any) -> Client:
+        """A new client of this cluster; ``options`` are those of `Client`.
+
+        Raises
+        ------
+        NoCluster
+            it does not run.
+        """
+        from mpicluster.client import Client
+
+        if self.contact is None:
+            raise NoCluster("this cluster is not running; start() it first")
+        if not self.is_running():
+            raise NoCluster(f"cluster {self.cluster_id} has ended{self._why()}; start() starts a new one")
+        return Client(self.contact, **options)
+
+    def _why(self) -> str:
+        reason = logs.end_reason(self.contact.log_dir) if self.contact else ""
+        return f" ({reason})" if reason else ""
+
+    def wait(self, timeout: float | None = None) -> str | None:
+        """Wait until the cluster ends by itself, and say why it did; None when it has not after ``timeout`` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.is_running():
+            left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
+            if left <= 0:
+                return None
+            if self._job is not None:
+                self._job.wait(left)
+            else:
+                time.sleep(left)
+        return (logs.end_reason(self.contact.log_dir) if self.contact else "") or "its hub is gone"
+
+    # -- stop
+
+    def stop(self) -> None:
+        """Stop hub, engines and mpiexec, and see that nothing is left. Does nothing when nothing runs.
+
+        Raises
+        ------
+        ClusterError
+            some process could not be ended.
+        """
+        if os.getpid() != self._pid:
+            return  # never started, or started by the process that this one was forked from
+        contact, job, client = self.contact, self._job, self._client
+        self.contact = self._job = self._client = None
+        _started.discard(self)
+        asked = False
+        if client is not None:
+            try:
+                client.shutdown()
+                asked = True
+            except (ClusterError, TimeoutError, OSError):
+                pass  # it is gone, or hangs: ended by pid below
+            client.close()
+        left = []
+        if contact is not None:
+            left = ending.end(contact, asked=asked).left
+        if job is not None:
+            if asked:
+                job.wait(config.STOP_GRACE)
+            left += job.end(grace=config.STOP_GRACE)
+        if contact is not None:
+            ending.clean(contact)
+        if left:
+            raise ClusterError("these processes could not be ended: " + ", ".join(f"{p.pid} ({p.name})" for p in left))
+
+    # -- IPython Parallel's names
+
+    def start_cluster_sync(self, n: int | None = None) -> Cluster:
+        """`start`, with ``n`` engines if given."""
+        self.n = n or self.n
+        return self.start()
+
+    def start_and_connect_sync(self, n: int | None = None) -> Client:
+        """Start, and give a connected client."""
+        self.start_cluster_sync(n)
+        try:
+            return self.connect_client()
+        except BaseException:
+            self.stop()
+            raise
+
+    def connect_client_sync(self, **options: Any) -> Client:
+        """`connect_client`."""
+        return self.connect_client(**options)
+
+    def stop_cluster_sync(self) -> None:
+        """`stop`."""
+        self.stop()
+
+    async def start_cluster(self, n: int | None = None) -> Cluster:
+        """`start`, awaited."""
+        return await asyncio.to_thread(self.start_cluster_sync, n)
+
+    async def start_and_connect(self, n: int | None = None) -> Client:
+        """Start and connect, awaited."""
+        return await asyncio.to_thread(self.start_and_connect_sync, n)
+
+    async def stop_cluster(self) -> None:
+        """`stop`, awaited."""
+        await asyncio.to_thread(self.stop)
+
+    # -- with
+
+    def __enter__(self) -> Client:
+        return self.start_and_connect_sync()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Client:
+        return await self.start_and_connect()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await self.stop_cluster()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for cluster in list(_started):
+        with contextlib.suppress(ClusterError):
+            cluster.stop()

@@ -1,0 +1,58 @@
+"""How facts are written for a person. Pure: values in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["duration", "nbytes", "status", "table"]
+
+
+def duration(seconds: float) -> str:
+    """``12 s``, ``3 min 20 s``, ``5 h 12 min``, ``3 d 4 h``."""
+    s = max(0, int(seconds))
+    for unit, size, small, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if s >= size:
+            rest = s % size // part
+            return f"{s // size} {unit} {rest} {small}" if rest else f"{s // size} {unit}"
+    return f"{s} s"
+
+
+def nbytes(n: float) -> str:
+    """``512 B``, ``45 MB``, ``1.2 GB``."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= size:
+            value = n / size
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{n:.0f} B"
+
+
+def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    """Columns, left-aligned, as wide as they need to be."""
+    cells = [[str(c) for c in row] for row in [head, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def status(facts: Mapping[str, Any]) -> str:
+    """What ``Client.status()`` gives, for a person."""
+    hub, tasks, dropped = facts["hub"], facts["tasks"], facts["dropped"]
+    engines = facts["engines"]
+    alive = [e for e in engines if e["state"] != "lost"]
+    lost = len(engines) - len(alive)
+    survives = "survives the loss of an engine" if facts["survives"] else "ends with the first engine that is lost"
+    lines = [
+        f"Cluster {facts['cluster']} (profile {facts['profile']}): {len(alive)} engine{'s' if len(alive) != 1 else ''}"
+        + (f" and {lost} lost" if lost else "")
+        + f", up for {duration(facts['uptime'])}",
+        f"  hub      pid {hub['pid']} on {hub['host']}, {nbytes(hub['rss'])} of memory",
+        f"  MPI      {facts['mpi']}, {survives}" + (f"; epoch {facts['epoch']}" if facts["epoch"] else ""),
+        f"  tasks    {tasks['waiting']} waiting, {tasks['assigned']} with engines, {tasks['done']} done",
+        f"  clients  {facts['clients']} (this one included)",
+    ]
+    if total := sum(dropped.values()):
+        lines.append(f"  dropped  {total} messages: " + ", ".join(f"{n} {why}" for why, n in dropped.items() if n))
+    rows = [[e["id"], e["rank"], e["host"], e["pid"], e["state"], e["queued"], e["tasks_done"], e["threads"]] for e in engines]
+    if rows:
+        lines += ["", table(["ENGINE", "RANK", "HOST", "PID", "STATE", "QUEUED", "DONE", "THREADS"], rows)]
+    return "\n".join(lines)

@@ -1,0 +1,156 @@
+"""One engine process from start to end: MPI, the hub beside rank 0, the engine's loop, and a clean way out."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mpicluster import config
+from mpicluster.hub.orders import Berth, Orders
+from mpicluster.launch import mpi as launch_mpi
+from mpicluster.launch.hub import HubProcess
+from mpicluster.wire.address import reachable
+from mpicluster.wire.contact import profile_dir
+
+__all__ = ["run_engine"]
+
+
+def run_engine(*, profile: str = "default", cluster: str | None = None, owner: int | None = None, launcher: int | None = None) -> int:
+    """Be an engine until the cluster ends; returns the exit code of this process.
+
+    Collective over all ranks of the launcher. Rank 0 also starts the hub; every rank gets its address over MPI.
+    """
+    _die_with_parent()
+    from mpicluster.engine.world import MPI, World
+
+    problem = launch_mpi.check_library(MPI.Get_library_version(), os.environ)
+    if problem is not None:
+        return _refuse(problem)
+    cluster = cluster or _new_id()
+    hub, size = None, launch_mpi.launcher_size(os.environ)
+    if size is not None and launch_mpi.launcher_rank(os.environ) == 0:
+        hub = _start_hub(profile, cluster, size, owner, launcher)  # it starts while MPI does
+    world = World()
+    problem = launch_mpi.check_launcher(world.size, world.id, os.environ)
+    if problem is not None:
+        if hub is not None:
+            hub.abandon()
+        return _refuse(problem)
+    if hub is None and world.id == 0:
+        hub = _start_hub(profile, cluster, world.size, owner, launcher)
+    berth = world.wire.bcast(msgspec.json.decode(hub.answer(), type=Berth) if hub is not None else None)
+    threads = _limit_threads(world)
+
+    from mpicluster.engine.loop import Engine
+
+    try:
+        engine = Engine(world, lambda identity, context: _connect(berth, identity, context), threads)
+    except ConnectionError as e:
+        sys.stderr.write(f"mpicluster engine {world.id}: {e}\n")
+        MPI.COMM_WORLD.Abort(1)
+    set_current(world)
+    reason = engine.run()
+    engine.close()
+    _finish(world, reason)
+    return 0
+
+
+def _refuse(problem: str) -> int:
+    """Say why there is no engine here, and leave without MPI's own farewells."""
+    sys.stderr.write(problem.rstrip() + "\n")
+    sys.stderr.flush()
+    os._exit(2)
+
+
+def set_current(world: Any) -> None:
+    """Let `mpicluster.comm` find the world of this process."""
+    from mpicluster import engine
+
+    engine.current_world = world
+
+
+def _new_id() -> str:
+    return time.strftime("%Y%m%d-%H%M%S-", time.localtime()) + str(os.getpid())
+
+
+def _start_hub(profile: str, cluster: str, size: int, owner: int | None, launcher: int | None) -> HubProcess:
+    log_dir = profile_dir(profile, create=True) / "logs" / cluster
+    log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    orders = Orders(cluster=cluster, profile=profile, size=size, log_dir=str(log_dir), owner=owner, launcher=launcher)
+    return HubProcess(msgspec.json.encode(orders), Path(log_dir) / "hub.log", launch_mpi.clean_environment(os.environ))
+
+
+def _connect(berth: Berth, identity: bytes, context: Any) -> Any:
+    """A socket to the hub: by ipc on its host, else by TCP with CURVE."""
+    import zmq
+
+    s = context.socket(zmq.DEALER)
+    s.setsockopt(zmq.IDENTITY, identity)
+    s.sndhwm = s.rcvhwm = 0
+    s.setsockopt(zmq.RECONNECT_IVL, -1)
+    if berth.host == socket.gethostname() and Path(berth.ipc.removeprefix("ipc://")).exists():
+        s.connect(berth.ipc)
+        return s
+    address = reachable(berth.tcp)
+    if address is None:
+        raise ConnectionError(
+            f"the hub on {berth.host} cannot be reached from {socket.gethostname()} at any of {', '.join(berth.tcp)}; "
+            "a firewall between the nodes, or no common network?"
+        )
+    s.curve_serverkey = berth.server_key.encode()
+    s.curve_publickey, s.curve_secretkey = berth.engine_public.encode(), berth.engine_secret.encode()
+    s.setsockopt(zmq.HEARTBEAT_IVL, int(config.HEARTBEAT * 1000))
+    s.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(config.HEARTBEAT_TIMEOUT * 1000))
+    s.connect(address)
+    return s
+
+
+def _limit_threads(world: Any) -> int:
+    """Give this engine its share of the cores for BLAS and OpenMP, unless the user has said otherwise. Collective."""
+    mine = tuple(sorted(os.sched_getaffinity(0)))
+    local = world.local_ranks()
+    sharing = local.allgather(mine).count(mine)
+    local.Free()
+    threads = max(1, min(len(mine), launch_mpi.cores()) // sharing)
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    if any(name in os.environ for name in names):
+        given = [os.environ[name] for name in names if name in os.environ]
+        return int(given[0]) if given[0].isdigit() else threads
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    if "numpy" in sys.modules:  # loaded before us (a .pth file, say): its threads are set already
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(threads)
+    return threads
+
+
+def _die_with_parent() -> None:
+    """End when the launcher's process on this host does, however it ended (Linux; under mpiexec only)."""
+    if launch_mpi.launcher_size(os.environ) is None or not sys.platform.startswith("linux"):
+        return
+    if "SLURM_STEP_ID" in os.environ and "OMPI_COMM_WORLD_SIZE" not in os.environ:
+        return  # srun's daemon starts tasks from threads that end
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() == 1:
+        os._exit(1)
+
+
+def _finish(world: Any, reason: str) -> None:
+    """End MPI, which after failures may never return."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    watchdog = threading.Timer(config.STOP_GRACE / 2, os._exit, (0,))
+    watchdog.daemon = True
+    watchdog.start()
+    world.finalize()
+    watchdog.cancel()

@@ -1,0 +1,57 @@
+"""Sizes and times that the parts agree on. Pure; imports nothing of ours.
+
+All durations are seconds, all sizes are bytes.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BROADCAST_FROM",
+    "CHUNK",
+    "CONNECT_TIMEOUT",
+    "HEAL_TIMEOUT",
+    "INLINE_UP_TO",
+    "MAX_CLIENTS",
+    "MAX_FRAME",
+    "MAX_LOST",
+    "MAX_OUTPUT",
+    "PREFETCH_TIME",
+    "START_TIMEOUT",
+    "STOP_GRACE",
+    "TRANSPORT_MAX_FRAME",
+    "WINDOW",
+]
+
+#: A payload up to this size rides inside its message; a larger one follows as a stream of chunks.
+INLINE_UP_TO = 128 * 1024
+#: A payload for several engines is broadcast over MPI when size x engines exceeds this, else copied to each by the hub.
+BROADCAST_FROM = 1024 * 1024
+#: Bytes in one chunk of a stream. Measured: 1 MiB moves three times as fast through the hub as one 80 MB frame,
+#: since the allocator then reuses warm pages.
+CHUNK = 1024 * 1024
+#: Bytes of a stream that may be under way at a time, so that the hub's memory stays flat.
+WINDOW = 16 * CHUNK
+
+#: A frame above this is counted and dropped by the hub ...
+MAX_FRAME = 32 * 1024 * 1024
+#: ... and one above this ends the connection before it is read.
+TRANSPORT_MAX_FRAME = 64 * 1024 * 1024
+MAX_CLIENTS = 1024
+
+#: How often engines on other hosts and clients are probed, and when they count as gone.
+HEARTBEAT = 5.0
+HEARTBEAT_TIMEOUT = 30.0
+
+#: A task that was running on this many engines when they died is given up.
+MAX_LOST = 3
+#: Work that an engine should have ahead, so that it never waits for the hub.
+PREFETCH_TIME = 0.02
+PREFETCH_MAX = 256
+#: Standard output kept of one task.
+MAX_OUTPUT = 1024 * 1024
+
+CONNECT_TIMEOUT = 10.0
+START_TIMEOUT = 120.0
+HEAL_TIMEOUT = 60.0
+#: How long engines and hub may take to end after they were asked to.
+STOP_GRACE = 5.0

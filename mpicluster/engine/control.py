@@ -1,0 +1,200 @@
+"""The engine's control thread: answers the hub while user code runs.
+
+It gives back work that has not begun, moves bulk payloads, mends the world after a death, and ends the process when the
+hub says so or is gone. It never runs user code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from mpicluster.config import STOP_GRACE
+from mpicluster.engine.streams import Streams
+from mpicluster.engine.world import MPI, World, WorldBroken
+from mpicluster.wire import frames
+from mpicluster.wire import messages as m
+
+__all__ = ["Control", "Ledger"]
+
+#: A result that waits to be sent with others is sent by this thread after so long.
+_STALE = 0.005
+#: How long this thread goes on looking after the last such result.
+_ATTENTIVE = 0.2
+
+
+class Ledger:
+    """What both threads must agree on: which assignments have begun, and answers not yet sent. One lock guards all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: the newest assignment that the main thread has begun or passed over: they come in order
+        self._begun = 0
+        self._skip: set[int] = set()
+        self._outbox: list[m.Message] = []
+
+    def begin(self, seq: int) -> bool:
+        """The main thread reaches an assignment; False if it was given back."""
+        with self._lock:
+            self._begun = seq
+            if seq in self._skip:
+                self._skip.discard(seq)
+                return False
+            return True
+
+    def withdraw(self, seqs: list[int]) -> m.Withdrawn:
+        """Give back those that have not begun."""
+        with self._lock:
+            returned = [s for s in seqs if s > self._begun]
+            self._skip.update(returned)
+        return m.Withdrawn(returned, [s for s in seqs if s not in returned])
+
+    def put(self, message: m.Message) -> None:
+        """Keep an answer to be sent."""
+        with self._lock:
+            self._outbox.append(message)
+
+    def take_outbox(self) -> list[m.Message]:
+        """All answers kept; the caller sends them."""
+        with self._lock:
+            taken, self._outbox = self._outbox, []
+            return taken
+
+
+class Control(threading.Thread):
+    """The control thread. Owns its socket from `start` on.
+
+    ``stopping`` is set, and ``end_of_waits`` readable, when the engine is to end; ``reason`` says why.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        info: m.EngineInfo,
+        socket: Any,
+        ledger: Ledger,
+        streams: Streams,
+        context: Any,
+    ) -> None:
+        super().__init__(name="mpicluster-control", daemon=True)
+        self.stopping = threading.Event()
+        self.reason = ""
+        self._world = world
+        self._socket = socket
+        self._ledger = ledger
+        self._streams = streams
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._wake_in = context.socket(zmq.PAIR)
+        self._wake_in.bind("inproc://wake")
+        self._wake_out = context.socket(zmq.PAIR)
+        self._wake_out.connect("inproc://wake")
+        #: readable for the main thread when it must stop waiting
+        self.end_of_waits = context.socket(zmq.PAIR)
+        self.end_of_waits.bind("inproc://end")
+        self._end = context.socket(zmq.PAIR)
+        self._end.connect("inproc://end")
+        self._attentive_until = 0.0
+        socket.send(frames.pack([m.Register(info, "control", world.library(), world.survives())]))
+
+    # -- called by the main thread -----------------------------------------------------------------------------------
+
+    def watch_outbox(self) -> None:
+        """A result was kept back while the next task starts: see that it is not kept for long."""
+        now = time.monotonic()
+        if now > self._attentive_until - _ATTENTIVE / 2:
+            asleep = now > self._attentive_until
+            self._attentive_until = now + _ATTENTIVE
+            if asleep:
+                self._wake_out.send(b"")
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until the cluster ends."""
+        poller = zmq.Poller()
+        for s in (self._socket, self._monitor, self._wake_in):
+            poller.register(s, zmq.POLLIN)
+        while not self.stopping.is_set():
+            attentive = time.monotonic() < self._attentive_until
+            ready = dict(poller.poll(_STALE * 1000 if attentive else None))
+            if self._wake_in in ready:
+                self._wake_in.recv()
+            if attentive:
+                late = self._ledger.take_outbox()
+                if late:
+                    self._say(late)
+            if self._socket in ready:
+                self._drain()
+            if self._monitor in ready:
+                recv_monitor_message(self._monitor)
+                self._stop("the hub is gone")
+        self._socket.disable_monitor()
+        self._end.send(b"")
+        for s in (self._socket, self._wake_in, self._monitor, self._wake_out):
+            s.close(linger=0)
+        self._end.close()
+
+    def _drain(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                head, *rest = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            for message in frames.from_hub_to_engine.unpack(head.buffer):
+                self._handle(message, rest[0].buffer if rest else None)
+
+    def _handle(self, message: m.EngineMessage, data: memoryview | None) -> None:
+        match message:
+            case m.Chunk(name=seq, offset=offset) if data is not None:
+                more = self._streams.receive(seq, offset, data)
+                if more:
+                    self._say([m.Credit(seq, self._world.id, more)])
+            case m.Credit(name=seq, nbytes=nbytes):
+                if nbytes < 0:
+                    self._streams.give_up(seq)
+                else:
+                    self._streams.send(seq, nbytes, lambda offset, view: self._say_chunk(seq, offset, view))
+            case m.Expect(seq=seq, sizes=sizes):
+                first = self._streams.expect(seq, sizes)
+                self._say([m.Credit(seq, self._world.id, first)])
+            case m.Withdraw(seqs=seqs):
+                self._say([self._ledger.withdraw(seqs)])
+            case m.Heal(epoch=epoch):
+                self._heal(epoch)
+            case m.Stop(reason=reason):
+                self._stop(reason)
+            case _:
+                pass  # Registered
+
+    def _heal(self, epoch: int) -> None:
+        answer: m.Message
+        try:
+            answer = m.Healed(epoch, self._world.heal(epoch))
+        except (WorldBroken, MPI.Exception) as e:
+            answer = m.HealFailed(epoch, str(e))
+        self._say([answer])
+
+    def _say(self, messages: list[m.Message]) -> None:
+        self._socket.send(frames.pack(messages))
+
+    def _say_chunk(self, seq: int, offset: int, view: memoryview) -> None:
+        self._socket.send_multipart([frames.pack([m.Chunk(seq, self._world.id, offset)]), view], copy=False)
+
+    def _stop(self, reason: str) -> None:
+        """End: the main thread in good order when it is idle, the process by force after a while."""
+        self.reason = reason
+        self.stopping.set()
+        watchdog = threading.Timer(STOP_GRACE / 2, _leave)
+        watchdog.daemon = True
+        watchdog.start()
+
+
+def _leave() -> None:
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,110 @@
+"""What an engine does with each kind of assignment. Knows no sockets: meeting the other targets is the `Door`'s part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from mpicluster.config import INLINE_UP_TO
+from mpicluster.engine.exchange import Door, broadcast, gather, reduce, scatter
+from mpicluster.engine.namespace import Namespace
+from mpicluster.serial.payload import Payload, decode, encode
+from mpicluster.wire.messages import Assign
+
+__all__ = ["Executor", "Outcome"]
+
+
+class Outcome(NamedTuple):
+    """The value of an assignment, encoded, and when the user's code began."""
+
+    payload: Payload
+    started: float
+
+
+class Executor:
+    """Runs assignments in a namespace. One per engine; main thread only."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        #: functions of maps under way, by the hub's key
+        self._functions: dict[int, Callable[..., Any]] = {}
+        self._verbs: dict[str, Callable[[Assign, Any, Door], Any]] = {
+            "apply": self._apply,
+            "map": self._map,
+            "execute": self._execute,
+            "push": self._push,
+            "pull": self._pull,
+            "clear": self._clear,
+            "scatter": self._scatter,
+            "gather": self._gather,
+            "reduce": self._reduce,
+        }
+
+    def forget(self, fn_ids: Sequence[int]) -> None:
+        """These functions are not needed any more."""
+        for fn_id in fn_ids:
+            self._functions.pop(fn_id, None)
+
+    def run(self, task: Assign, door: Door) -> Outcome:
+        """Do an assignment. Raises whatever the user's code raises.
+
+        Raises
+        ------
+        LookupError
+            there is no such kind of assignment.
+        """
+        verb = self._verbs.get(task.kind)
+        if verb is None:
+            raise LookupError(f"this engine knows no task of kind {task.kind!r}; is the client of another version?")
+        what = f"the arguments of {task.kind}"
+        if task.collective == "bcast":
+            argument = decode(b"", broadcast(task, door), what)
+        elif task.sizes and not task.collective:
+            argument = decode(b"", door.bulk(), what)
+        else:
+            argument = decode(task.data, what=what)
+        started = time.time()
+        value = verb(task, argument, door)
+        return Outcome(encode(value, INLINE_UP_TO, f"the result of {task.kind}"), started)
+
+    def _function(self, task: Assign) -> Callable[..., Any]:
+        known = self._functions.get(task.fn_id)
+        if known is not None:
+            return known
+        function: Callable[..., Any] = decode(task.fn, what="the function")
+        if task.fn_id:
+            self._functions[task.fn_id] = function
+        return function
+
+    def _apply(self, task: Assign, argument: Any, door: Door) -> Any:
+        args, kwargs = argument
+        return self._function(task)(*args, **kwargs)
+
+    def _map(self, task: Assign, argument: Any, door: Door) -> list[Any]:
+        return list(map(self._function(task), *argument))
+
+    def _execute(self, task: Assign, argument: Any, door: Door) -> None:
+        self._namespace.execute(argument)
+
+    def _push(self, task: Assign, argument: dict[str, Any], door: Door) -> None:
+        for name, value in argument.items():
+            self._namespace.set(name, value)
+
+    def _pull(self, task: Assign, names: str | list[str], door: Door) -> Any:
+        if isinstance(names, str):
+            return self._namespace.get(names)
+        return [self._namespace.get(name) for name in names]
+
+    def _clear(self, task: Assign, argument: Any, door: Door) -> None:
+        self._namespace.clear()
+
+    def _scatter(self, task: Assign, plan: Any, door: Door) -> None:
+        self._namespace.set(plan.key, scatter(task, plan, door))
+
+    def _gather(self, task: Assign, name: str, door: Door) -> Any:
+        return gather(self._namespace.get(name), name, door)
+
+    def _reduce(self, task: Assign, argument: tuple[str, Any], door: Door) -> Any:
+        name, op = argument
+        return reduce(self._namespace.get(name), name, op, door)

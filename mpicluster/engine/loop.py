@@ -1,0 +1,227 @@
+"""The engine's main thread: takes assignments in the hub's order, runs them, answers in batches.
+
+Two sockets lead to the hub: this thread's, and the control thread's (`engine.control`), which answers while user code
+runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket as sockets
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+
+from mpicluster.engine.control import Control, Ledger
+from mpicluster.engine.exchange import Abandoned
+from mpicluster.engine.executor import Executor
+from mpicluster.engine.namespace import Namespace, Output
+from mpicluster.engine.streams import PayloadLost, Streams
+from mpicluster.engine.world import MPI, World, WorldBroken
+from mpicluster.serial.failure import capture
+from mpicluster.wire import frames
+from mpicluster.wire import messages as m
+
+__all__ = ["Engine"]
+
+#: Results of short tasks are sent together, this late at most while the next tasks run.
+_BATCH_TIME = 0.001
+
+
+class Engine:
+    """The main thread of one engine."""
+
+    def __init__(self, world: World, connect: Any, threads: int) -> None:
+        """``connect(identity, context)`` returns a connected socket."""
+        self.world = world
+        self.info = m.EngineInfo(world.id, world.rank, sockets.gethostname(), os.getpid(), threads)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = connect(b"e%dm" % world.id, self._context)
+        self.ledger = Ledger()
+        self.streams = Streams()
+        register = m.Register(self.info, "main", world.library(), world.survives())
+        self._socket.send(frames.pack([register]))
+        self.control = Control(world, self.info, connect(b"e%dc" % world.id, self._context), self.ledger, self.streams, self._context)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self.control.end_of_waits, zmq.POLLIN)
+        self.namespace = Namespace()
+        self._give_names()
+        self._epoch_given = world.epoch
+        self._executor = Executor(self.namespace)
+        self._output = Output()
+        self._queue: deque[m.Assign | m.Forget] = deque()
+        self._last_sent = 0.0
+        self._in_user_code = False
+
+    def _give_names(self) -> None:
+        self.namespace.give(comm=self.world.comm, rank=self.world.rank, size=self.world.size)
+
+    def run(self) -> str:
+        """Serve until the cluster ends; returns why it did."""
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        self.control.start()
+        try:
+            while not self.control.stopping.is_set():
+                if not self._queue:
+                    self._flush()
+                self._receive(wait=not self._queue)
+                if self._queue:
+                    self._step(self._queue.popleft())
+        except _Stopping:
+            pass
+        return self.control.reason
+
+    def _on_interrupt(self, number: int, frame: Any) -> None:
+        if self._in_user_code:
+            raise KeyboardInterrupt
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def _receive(self, *, wait: bool) -> list[m.Enter | m.Abandon]:
+        """Take what the hub has sent: assignments are queued, answers to `Ready` returned."""
+        answers: list[m.Enter | m.Abandon] = []
+        heard = False
+        while True:
+            try:
+                head = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                if heard or not wait:
+                    return answers
+                self._poller.poll()  # the control thread ends this wait when the hub is gone
+                if self.control.stopping.is_set():
+                    raise _Stopping from None
+                continue
+            heard = True
+            for message in frames.from_hub_to_engine.unpack(head):
+                if isinstance(message, m.Assign | m.Forget):
+                    self._queue.append(message)
+                elif isinstance(message, m.Enter | m.Abandon):
+                    answers.append(message)
+
+    def _flush(self) -> None:
+        waiting = self.ledger.take_outbox()
+        if waiting:
+            self._socket.send(frames.pack(waiting))
+        self._last_sent = time.monotonic()
+
+    # -- one assignment ----------------------------------------------------------------------------------------------
+
+    def _step(self, message: m.Assign | m.Forget) -> None:
+        if isinstance(message, m.Forget):
+            self._executor.forget(message.fn_ids)
+            return
+        if not self.ledger.begin(message.seq):
+            self.streams.drop(message.seq)
+            return
+        done = self._perform(message)
+        batching = bool(self._queue) and time.monotonic() - self._last_sent < _BATCH_TIME
+        self.ledger.put(done)
+        if not batching:
+            self._flush()
+        else:
+            self.control.watch_outbox()
+
+    def _perform(self, task: m.Assign) -> m.Done:
+        if self.world.epoch != self._epoch_given:
+            self._epoch_given = self.world.epoch
+            self._give_names()
+        started = time.time()
+        outcome, data, sizes = m.OK, b"", []
+        with self._output.task():
+            try:
+                self._in_user_code = True
+                try:
+                    result = self._executor.run(task, _Door(self, task))
+                finally:
+                    self._in_user_code = False
+                started = result.started
+                data, sizes = result.payload.data, result.payload.sizes
+                if sizes:
+                    self.streams.offer(task.seq, result.payload.buffers)
+            except Abandoned:
+                outcome = m.ABANDONED
+            except WorldBroken as e:
+                outcome, data = m.LOST, f"an engine died during this {task.collective}: {e}".encode()
+            except PayloadLost as e:
+                outcome, data = m.LOST, str(e).encode()
+            except MPI.Exception as e:
+                outcome, data = self._mpi_failure(task, e)
+            except (Exception, KeyboardInterrupt, SystemExit) as e:  # noqa: BLE001 - user code may raise anything
+                outcome, data = m.FAILED, self._failure(task, e)
+        if task.sizes:
+            self.streams.drop(task.seq)
+        stdout, stderr = self._output.taken
+        return m.Done(task.seq, outcome, data, sizes, started, time.time(), stdout, stderr)
+
+    def _failure(self, task: m.Assign, error: BaseException) -> bytes:
+        _advise(error)
+        where: dict[str, int | str] = {
+            "engine_id": self.info.id,
+            "rank": self.world.rank,
+            "host": self.info.host,
+            "pid": self.info.pid,
+            "method": task.kind,
+        }
+        return capture(error, where)
+
+    def _mpi_failure(self, task: m.Assign, error: MPI.Exception) -> tuple[int, bytes]:
+        """An error of MPI itself: a collective of the engine was broken by a death, or user code met one."""
+        if task.collective:
+            return m.LOST, f"an engine died, or MPI failed, during this {task.collective}: {error}".encode()
+        error.add_note("If a rank died: `comm` is another communicator, of the survivors, in the next task.")
+        return m.FAILED, self._failure(task, error)
+
+    def close(self) -> None:
+        """Close the sockets, after the control thread ended."""
+        self.control.join()
+        self.control.end_of_waits.close(linger=0)
+        self._socket.close(linger=1000)
+        self._context.term()
+
+
+class _Stopping(Exception):  # noqa: N818 - control flow
+    """The cluster ends."""
+
+
+class _Door:
+    """Where one assignment meets its other targets: the hub says when all are there."""
+
+    def __init__(self, engine: Engine, task: m.Assign) -> None:
+        self._engine = engine
+        self._task = task
+
+    @property
+    def position(self) -> int:
+        targets = self._task.targets
+        return targets.index(self._engine.world.id) if targets else 0
+
+    def bulk(self) -> Sequence[Any]:
+        return self._engine.streams.take(self._task.seq)
+
+    def meet(self, meta: bytes) -> tuple[MPI.Intracomm, list[bytes]]:
+        engine, seq = self._engine, self._task.seq
+        engine.ledger.put(m.Ready(seq, meta))
+        engine._flush()
+        while True:
+            for answer in engine._receive(wait=True):
+                if answer.seq != seq:
+                    continue  # of a collective that is over
+                if isinstance(answer, m.Abandon):
+                    raise Abandoned
+                return engine.world.group(self._task.targets, answer.epoch), answer.metas
+
+
+def _advise(error: BaseException) -> None:
+    """Add to the commonest first errors what to do about them."""
+    if isinstance(error, NameError) and error.name:
+        error.add_note(
+            f"hint: {error.name!r} is looked up on the engine: push it there (view[{error.name!r}] = ...), "
+            f"or import it there (view.execute('import ...'), or `with view.sync_imports():`)"
+        )
+    elif isinstance(error, ModuleNotFoundError):
+        error.add_note("hint: engines import from their own environment and folder; the module must be installed or on PYTHONPATH there")

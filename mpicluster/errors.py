@@ -1,0 +1,203 @@
+"""Every exception that mpicluster raises. Imports nothing of ours.
+
+::
+
+    ClusterError
+    ├── what you asked for
+    │   ├── TargetError (LookupError)          no such engine, or no engine at all in the selection
+    │   ├── ClosedError (RuntimeError)         the client, or the cluster behind it, was closed
+    │   └── SerializationError (TypeError)     an object cannot travel
+    ├── where it runs
+    │   ├── NoCluster (ConnectionError)        nothing to connect to
+    │   ├── LaunchError (RuntimeError)         the cluster did not start
+    │   ├── NoEnginesRegistered                the cluster has no engines (left)
+    │   ├── EngineError                        an engine died, or its MPI world broke
+    │   └── ClusterStopped (ConnectionError)   the cluster ended while work was under way
+    ├── what became of a task
+    │   ├── TaskAborted                        cancelled before it started
+    │   └── RemoteError                        your function raised; also has the type it raised
+    │       └── CompositeError                 several did
+    └── ours
+        └── ProtocolError (ValueError)         a message that breaks the rules
+
+A waiting call that runs out of time raises the builtin ``TimeoutError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = [
+    "ClosedError",
+    "ClusterError",
+    "ClusterStopped",
+    "CompositeError",
+    "EngineError",
+    "LaunchError",
+    "NoCluster",
+    "NoEnginesRegistered",
+    "ProtocolError",
+    "RemoteError",
+    "SerializationError",
+    "TargetError",
+    "TaskAborted",
+]
+
+
+class ClusterError(Exception):
+    """Base of all of them."""
+
+
+class TargetError(ClusterError, LookupError):
+    """The engines asked for do not exist."""
+
+
+class ClosedError(ClusterError, RuntimeError):
+    """The client was closed."""
+
+
+class SerializationError(ClusterError, TypeError):
+    """An object cannot be sent: it does not pickle, or does not unpickle at the other end."""
+
+
+class NoCluster(ClusterError, ConnectionError):
+    """There is no cluster to connect to, or it does not answer."""
+
+
+class LaunchError(ClusterError, RuntimeError):
+    """A cluster could not be started."""
+
+
+class NoEnginesRegistered(ClusterError):
+    """The cluster has no engine to run this on."""
+
+
+class EngineError(ClusterError):
+    """An engine died, or the MPI world it is part of broke under the task."""
+
+
+class ClusterStopped(ClusterError, ConnectionError):
+    """The cluster ended while work was under way."""
+
+
+class TaskAborted(ClusterError):
+    """The task was cancelled before it started."""
+
+
+class ProtocolError(ClusterError, ValueError):
+    """A message breaks the rules of the wire."""
+
+
+class RemoteError(ClusterError):
+    """A function raised on an engine.
+
+    What is raised at the client is an instance of a class that inherits from both `RemoteError` and the type
+    raised on the engine, so ``except ZeroDivisionError`` catches it.
+
+    ``ename``, ``evalue``
+        name of the type and text of the exception;
+    ``traceback``
+        the engine's traceback, as text;
+    ``engine_info``
+        where: a dict of ``engine_id``, ``rank``, ``host``, ``pid`` and ``method`` (``"apply"``, ``"execute"``, ...).
+    """
+
+    ename: str = ""
+    evalue: str = ""
+    traceback: str = ""
+    engine_info: dict[str, Any] = {}  # replaced on each instance  # noqa: RUF012
+
+    def __str__(self) -> str:
+        return f"{self.ename}: {self.evalue}\n{self.where()}" if self.ename else super().__str__()
+
+    def where(self) -> str:
+        """One line that says where it was raised."""
+        info = self.engine_info
+        if not info:
+            return ""
+        return f"[engine {info['engine_id']}, rank {info['rank']} on {info['host']}, pid {info['pid']}]"
+
+    def header(self) -> str:
+        """``[0:apply]:``, as IPython Parallel heads an engine's traceback."""
+        info = self.engine_info
+        return f"[{info.get('engine_id', '?')}:{info.get('method', '?')}]:"
+
+    def render_traceback(self) -> str:
+        """The engine's traceback under its header."""
+        return f"{self.header()}\n{self.traceback}"
+
+    def print_traceback(self, excid: int | None = None) -> None:
+        """Print what `render_traceback` gives."""
+        print(self.render_traceback())
+
+    def _render_traceback_(self) -> list[str]:
+        """Called by IPython, which then shows the engine's traceback instead of the client's."""
+        return self.render_traceback().splitlines()
+
+
+class CompositeError(RemoteError, ExceptionGroup):
+    """Several engines raised. Also an `ExceptionGroup`, so ``except*`` works.
+
+    ``errors``
+        the exceptions, in the order of the targets.
+    """
+
+    #: how many tracebacks `render_traceback` writes out in full
+    tb_limit = 4
+
+    def __new__(cls, message: str, errors: Sequence[Exception]) -> CompositeError:
+        self = super().__new__(cls, message, list(errors))
+        self.ename, self.evalue = "CompositeError", message
+        return self
+
+    def __init__(self, message: str, errors: Sequence[Exception]) -> None:
+        super().__init__(message, list(errors))
+        self.traceback = self.render_traceback()
+
+    def derive(self, excs: Sequence[Exception]) -> CompositeError:  # type: ignore[override]
+        """A group of the same kind (used by ``except*``)."""
+        return CompositeError(self.message, excs)
+
+    @property
+    def errors(self) -> tuple[Exception, ...]:
+        """The exceptions, in the order of the targets."""
+        return self.exceptions
+
+    @property
+    def elist(self) -> list[tuple[str, str, str, dict[str, Any]]]:
+        """``(ename, evalue, traceback, engine_info)`` of each, as IPython Parallel gives them."""
+        return [
+            (e.ename, e.evalue, e.traceback, e.engine_info) if isinstance(e, RemoteError) else (type(e).__name__, str(e), "", {})
+            for e in self.exceptions
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *(f"{_header(e)} {_summary(e)}" for e in self.exceptions)])
+
+    def render_traceback(self) -> str:
+        """Each engine's traceback under its header, the first `tb_limit` of them."""
+        shown = [
+            e.render_traceback() if isinstance(e, RemoteError) else f"{_header(e)}\n{type(e).__name__}: {e}" for e in self.exceptions[: self.tb_limit]
+        ]
+        more = len(self.exceptions) - self.tb_limit
+        if more > 0:
+            shown.append(f"... and {more} more")
+        return "\n\n".join(shown)
+
+    def print_traceback(self, excid: int | None = None) -> None:
+        """Print all tracebacks, or only that of the ``excid``-th error."""
+        chosen = self if excid is None else self.exceptions[excid]
+        print(chosen.render_traceback() if isinstance(chosen, RemoteError) else repr(chosen))
+
+    def raise_exception(self, excid: int = 0) -> None:
+        """Raise the ``excid``-th error by itself."""
+        raise self.exceptions[excid]
+
+
+def _header(error: Exception) -> str:
+    return error.header() if isinstance(error, RemoteError) else "[?]:"
+
+
+def _summary(error: Exception) -> str:
+    return f"{error.ename}: {error.evalue}" if isinstance(error, RemoteError) else f"{type(error).__name__}: {error}"

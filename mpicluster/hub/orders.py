@@ -1,0 +1,31 @@
+"""What rank 0 tells the hub it starts, and what the hub answers. Values only."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Berth", "Orders"]
+
+
+class Orders(msgspec.Struct, kw_only=True):
+    """What the hub is to serve."""
+
+    cluster: str
+    profile: str
+    #: engines to come
+    size: int
+    log_dir: str
+    #: process of this host with whose end the cluster ends, and the mpiexec that started it
+    owner: int | None
+    launcher: int | None
+
+
+class Berth(msgspec.Struct, kw_only=True):
+    """Where engines find the hub, and their keys. Travels to all ranks over MPI."""
+
+    ipc: str
+    tcp: list[str]
+    host: str
+    server_key: str
+    engine_public: str
+    engine_secret: str

@@ -1,0 +1,160 @@
+"""What the hub remembers, and the one table of a task's life. Pure.
+
+A *job* is one call of a client; a *part* is what one engine does of it, and the unit that is scheduled. Only
+`Part.to` changes a part's state; a verb that the table does not have is an error and changes nothing.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from mpicluster.errors import ProtocolError
+from mpicluster.wire.messages import EngineInfo, Submit
+
+__all__ = ["TRANSITIONS", "CancelRequest", "ClientRecord", "EngineRecord", "Job", "Part", "State"]
+
+
+class State(Enum):
+    """Where a part is in its life."""
+
+    WAITING = "waiting"  # for an engine
+    ASSIGNED = "assigned"  # sent to an engine: queued or running there
+    READY = "ready"  # its engine stands at the door of a collective
+    ENTERED = "entered"  # its engine is in the collective
+    DELIVERING = "delivering"  # done; its large result is on the way to the client
+    ENDED = "ended"
+
+
+TRANSITIONS: Final = {
+    (State.WAITING, "assign"): State.ASSIGNED,
+    (State.WAITING, "end"): State.ENDED,
+    (State.ASSIGNED, "return"): State.WAITING,  # withdrawn, failed with retries left, or its engine died
+    (State.ASSIGNED, "ready"): State.READY,
+    (State.ASSIGNED, "deliver"): State.DELIVERING,
+    (State.ASSIGNED, "end"): State.ENDED,
+    (State.READY, "enter"): State.ENTERED,
+    (State.READY, "end"): State.ENDED,
+    (State.ENTERED, "deliver"): State.DELIVERING,
+    (State.ENTERED, "end"): State.ENDED,
+    (State.DELIVERING, "return"): State.WAITING,  # its engine died before the client had it all
+    (State.DELIVERING, "end"): State.ENDED,
+}
+
+
+class Job:
+    """One `Submit`."""
+
+    __slots__ = ("abandoned", "client", "fn_id", "holders", "metas", "open", "parts", "submit")
+
+    def __init__(self, client: ClientRecord, submit: Submit, fn_id: int) -> None:
+        self.client = client
+        self.submit = submit
+        #: key under which engines keep the function, 0 when each assignment brings it along
+        self.fn_id = fn_id
+        #: engines that have it
+        self.holders: set[int] = set()
+        #: parts not ENDED
+        self.open = 0
+        #: parts of a job with targets, in their order; empty for a balanced one
+        self.parts: list[Part] = []
+        #: what each part said when it was READY, by engine
+        self.metas: dict[int, bytes] = {}
+        #: the collective of this job will not happen
+        self.abandoned = False
+
+
+class Part:
+    """What one engine does of a job."""
+
+    __slots__ = ("avoid", "engine", "index", "job", "lost", "remaining", "retries", "seq", "state")
+
+    def __init__(self, job: Job, index: int, engine: int | None) -> None:
+        self.job = job
+        #: entry of ``job.submit.data``, or position among its targets
+        self.index = index
+        #: the engine it is (to be) on; None while a balanced part waits
+        self.engine = engine
+        self.seq = 0
+        self.state = State.WAITING
+        self.retries = job.submit.retries
+        #: engines that died with it
+        self.lost = 0
+        #: the engine where it failed last
+        self.avoid: int | None = None
+        #: bytes of its result that have not passed yet
+        self.remaining = 0
+
+    @property
+    def task(self) -> int:
+        """The client's number for it."""
+        submit = self.job.submit
+        return submit.first if submit.targets is not None else submit.first + self.index
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the hub chose its engine."""
+        return self.job.submit.targets is None
+
+    def to(self, verb: str) -> None:
+        """Go on in life.
+
+        Raises
+        ------
+        ProtocolError
+            this verb is not for a part in this state.
+        """
+        try:
+            self.state = TRANSITIONS[self.state, verb]
+        except KeyError:
+            raise ProtocolError(f"a task that is {self.state.value} cannot {verb!r} (task {self.task}, engine {self.engine})") from None
+
+
+class EngineRecord:
+    """One live engine."""
+
+    __slots__ = ("begun_at", "channels", "control", "delivering", "done", "info", "main", "mean", "parts", "seq", "withdrawing")
+
+    def __init__(self, info: EngineInfo) -> None:
+        self.info = info
+        #: addresses of its two threads
+        self.main = b""
+        self.control = b""
+        self.channels: set[str] = set()
+        #: number of its newest assignment
+        self.seq = 0
+        #: assigned and not done, by seq, oldest first: the first one is running
+        self.parts: dict[int, Part] = {}
+        self.delivering: dict[int, Part] = {}
+        #: running mean of how long its balanced parts take, seconds
+        self.mean: float | None = None
+        #: when the oldest part can have begun
+        self.begun_at = 0.0
+        self.done = 0
+        #: parts it was asked to give back to be run elsewhere
+        self.withdrawing: set[int] = set()
+
+
+class ClientRecord:
+    """One client."""
+
+    __slots__ = ("address", "id", "parts")
+
+    def __init__(self, id_: str, address: bytes) -> None:
+        self.id = id_
+        self.address = address
+        #: unfinished parts by task
+        self.parts: dict[int, list[Part]] = {}
+
+
+class CancelRequest:
+    """A `Cancel` that waits for engines to say what had begun."""
+
+    __slots__ = ("cancelled", "client", "number", "pending")
+
+    def __init__(self, client: ClientRecord, number: int) -> None:
+        self.client = client
+        self.number = number
+        #: ``(engine, seq)`` not answered for
+        self.pending: set[tuple[int, int]] = set()
+        self.cancelled = True

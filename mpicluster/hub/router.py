@@ -1,0 +1,305 @@
+"""The hub's loop: drain every message that waits, let the scheduler decide, send one envelope to each destination.
+
+Owns the sockets. Looks into no payload: a chunk's frame is passed on as it came.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from mpicluster import config
+from mpicluster.errors import ProtocolError
+from mpicluster.hub.gate import Dropped, Gate
+from mpicluster.hub.scheduler import Scheduler, Send
+from mpicluster.wire import frames
+from mpicluster.wire import messages as m
+
+__all__ = ["Addresses", "Keys", "Router"]
+
+_log = logging.getLogger(__name__)
+
+#: Messages taken from one socket before the others have their turn.
+_DRAIN = 256
+
+
+class Keys(NamedTuple):
+    """CURVE keys, z85: one pair for the hub, one for all clients, one for all engines."""
+
+    server_public: bytes
+    server_secret: bytes
+    client_public: bytes
+    client_secret: bytes
+    engine_public: bytes
+    engine_secret: bytes
+
+    @classmethod
+    def fresh(cls) -> Keys:
+        """New ones."""
+        return cls(*zmq.curve_keypair(), *zmq.curve_keypair(), *zmq.curve_keypair())
+
+
+class Addresses(msgspec.Struct):
+    """Where the hub listens; TCP as ports."""
+
+    client_ipc: str
+    client_port: int
+    engine_ipc: str
+    engine_port: int
+
+
+class Router:
+    """The hub's sockets and its loop.
+
+    Clients have two connections, whose identities end in ``t`` (they talk) and ``r`` (they listen); engines one for each
+    thread, ``m`` (main) and ``c`` (control).
+    """
+
+    def __init__(self, scheduler: Scheduler, keys: Keys, run_dir: str) -> None:
+        self.scheduler = scheduler
+        self.dropped = Dropped()
+        #: called once, when the first engine has registered
+        self.on_first_engine: Callable[[], None] = lambda: None
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 4096)
+        self._gate = Gate(self._context, {"client": keys.client_public, "engine": keys.engine_public}, self.dropped)
+        self._poller = zmq.Poller()
+        self._poller.register(self._gate.socket, zmq.POLLIN)
+        self._monitors: dict[zmq.Socket[bytes], zmq.Socket[bytes]] = {}
+        self._client_sockets: list[zmq.Socket[bytes]] = []
+        self._engine_sockets: list[zmq.Socket[bytes]] = []
+        #: which socket leads to a peer, and whose a connection is
+        self._routes: dict[bytes, zmq.Socket[bytes]] = {}
+        self._owners: dict[tuple[zmq.Socket[bytes], int], bytes] = {}
+        self._engine_of: dict[bytes, int] = {}
+        self._started = time.time()
+        client_ipc, engine_ipc = f"ipc://{run_dir}/client", f"ipc://{run_dir}/engine"
+        self._bind(self._client_sockets, client_ipc, None, "")
+        client_port = self._bind(self._client_sockets, "tcp://*", keys, "client")
+        self._bind(self._engine_sockets, engine_ipc, None, "")
+        engine_port = self._bind(self._engine_sockets, "tcp://*", keys, "engine")
+        self.addresses = Addresses(client_ipc, client_port, engine_ipc, engine_port)
+
+    def _bind(self, group: list[zmq.Socket[bytes]], address: str, keys: Keys | None, domain: str) -> int:
+        socket = self._context.socket(zmq.ROUTER)
+        socket.linger = 1000
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.MAXMSGSIZE, config.TRANSPORT_MAX_FRAME)
+        socket.setsockopt(zmq.BACKLOG, 4096)
+        socket.sndhwm = socket.rcvhwm = 0
+        port = 0
+        monitor = socket.get_monitor_socket(
+            zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+        )
+        if keys is None:
+            socket.bind(address)
+        else:
+            socket.curve_server = True
+            socket.curve_secretkey = keys.server_secret
+            socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
+            socket.setsockopt(zmq.HEARTBEAT_IVL, int(config.HEARTBEAT * 1000))
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(config.HEARTBEAT_TIMEOUT * 1000))
+            port = socket.bind_to_random_port(address)
+        self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(monitor, zmq.POLLIN)
+        self._monitors[monitor] = socket
+        group.append(socket)
+        return port
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def watch(self, descriptor: int) -> None:
+        """Let `run_once` also wait for a file descriptor."""
+        self._poller.register(descriptor, zmq.POLLIN)
+
+    def unwatch(self, descriptor: int) -> None:
+        """End `watch`."""
+        self._poller.unregister(descriptor)
+
+    def run_once(self, timeout: float | None) -> list[int]:
+        """One turn: wait (at most ``timeout`` seconds), drain, decide, flush. The watched descriptors that are readable."""
+        scheduler = self.scheduler
+        wake = scheduler.wake_at()
+        if wake is not None:
+            left = max(0.0, wake - time.monotonic())
+            timeout = left if timeout is None else min(timeout, left)
+        ready = dict(self._poller.poll(None if timeout is None else int(timeout * 1000) + 1))
+        for socket in ready:
+            if socket is self._gate.socket:
+                self._gate.answer()
+            elif socket in self._monitors:
+                self._disconnections(socket, self._monitors[socket])
+            elif socket in self._client_sockets:
+                self._drain(socket, self._client_message)
+            elif socket in self._engine_sockets:
+                self._drain(socket, self._engine_message)
+        self._flush(scheduler.decide(time.monotonic()))
+        return [x for x in ready if isinstance(x, int)]
+
+    def _drain(self, socket: Any, handle: Callable[[Any, bytes, Any, Any], None]) -> None:
+        for _ in range(_DRAIN):
+            try:
+                identity = socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            parts = socket.recv_multipart(copy=False) if socket.rcvmore else []
+            if not 1 <= len(parts) <= 2:
+                self.dropped.count("malformed", f"{len(parts)} frames")
+                continue
+            if any(len(p) > config.MAX_FRAME for p in parts):
+                self.dropped.count("oversized", f"a frame of {max(len(p) for p in parts)} bytes")
+                continue
+            try:
+                handle(socket, identity, parts[0], parts[1] if len(parts) == 2 else None)
+            except ProtocolError as e:
+                self.dropped.count("malformed", str(e))
+
+    def _client_message(self, socket: Any, identity: bytes, head: Any, frame: Any) -> None:
+        messages = frames.from_client.unpack(head.buffer)
+        listener = identity[:-1] + b"r"
+        now = time.monotonic()
+        for message in messages:
+            if type(message) is m.Hello:
+                if identity != listener or message.version != frames.VERSION:
+                    raise ProtocolError("hello on the wrong connection, or from another version")
+                if len(self.scheduler.clients) >= config.MAX_CLIENTS:
+                    raise ProtocolError(f"more than {config.MAX_CLIENTS} clients")
+                self._routes[identity] = socket
+                self._owners[socket, head.get(zmq.SRCFD)] = identity
+            elif type(message) is m.Status:
+                self._flush([Send(listener, m.StatusReply(message.request, self._status()))])
+                continue
+            self.scheduler.from_client(listener, message, now, frame)
+
+    def _engine_message(self, socket: Any, identity: bytes, head: Any, frame: Any) -> None:
+        messages = frames.from_engine.unpack(head.buffer)
+        now = time.monotonic()
+        for message in messages:
+            if type(message) is m.Register:
+                self._routes[identity] = socket
+                self.scheduler.register(message, identity)
+                self._owners[socket, head.get(zmq.SRCFD)] = identity
+                self._engine_of[identity] = message.engine.id
+                self.on_first_engine()
+                self.on_first_engine = lambda: None
+                continue
+            engine = self._engine_of.get(identity)
+            if engine is None:
+                raise ProtocolError("a message from an engine that has not registered")
+            if engine in self.scheduler.engines:  # else: its last words, after its death was noticed
+                self.scheduler.from_engine(engine, message, now, frame)
+
+    def _disconnections(self, monitor: Any, socket: Any) -> None:
+        """Connections ended. What a peer said before it went is heard first."""
+        gone = []
+        while True:
+            try:
+                event = recv_monitor_message(monitor, zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            if event["event"] == zmq.EVENT_DISCONNECTED:
+                owner = self._owners.pop((socket, event["value"]), None)
+                if owner is not None:
+                    gone.append(owner)
+            else:
+                self.dropped.count("unauthenticated", "a handshake that failed")
+        for owner in gone:
+            self._routes.pop(owner, None)
+            engine = self._engine_of.pop(owner, None)
+            if engine is None:
+                self.scheduler.client_lost(owner)
+                continue
+            self._drain(socket, self._engine_message)
+            if engine in self.scheduler.engines or engine in self.scheduler.arriving:
+                _log.warning("engine %d is gone", engine)
+            self.scheduler.engine_lost(engine, "died", time.monotonic())
+
+    def _flush(self, sends: list[Send]) -> None:
+        envelopes: dict[bytes, list[m.Message]] = {}
+        for send in sends:
+            if send.frame is None:
+                envelopes.setdefault(send.to, []).append(send.message)
+            else:  # what was said before a chunk goes out before it
+                waiting = envelopes.pop(send.to, None)
+                if waiting:
+                    self._send(send.to, [frames.pack(waiting)])
+                self._send(send.to, [frames.pack([send.message]), send.frame])
+        for to, messages in envelopes.items():
+            self._send(to, [frames.pack(messages)])
+
+    def _send(self, to: bytes, parts: list[Any]) -> None:
+        socket = self._routes.get(to)
+        if socket is None:
+            return  # gone: its disconnection is being dealt with
+        try:
+            socket.send(to, zmq.SNDMORE | zmq.NOBLOCK)
+            socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError as e:
+            if e.errno != zmq.EHOSTUNREACH:
+                raise
+            _log.info("no way to %r", to)
+
+    # -- what a person asks ------------------------------------------------------------------------------------------
+
+    def _status(self) -> bytes:
+        s = self.scheduler
+        engines = [
+            {
+                "id": e.info.id,
+                "rank": e.info.rank,
+                "host": e.info.host,
+                "pid": e.info.pid,
+                "threads": e.info.threads,
+                "state": "busy" if e.parts else "idle",
+                "queued": len(e.parts),
+                "tasks_done": e.done,
+            }
+            for e in s.engines.values()
+        ]
+        assigned = sum(len(e.parts) for e in s.engines.values())
+        return msgspec.json.encode(
+            {
+                "cluster": s.cluster,
+                "uptime": time.time() - self._started,
+                "hub": {"pid": os.getpid(), "rss": _rss()},
+                "mpi": s.mpi,
+                "survives": s.survives,
+                "epoch": s.epoch,
+                "healing": sorted(s.healing),
+                "expected": s.expected,
+                "engines": engines,
+                "clients": len(s.clients),
+                "tasks": {"waiting": s.balancer.waiting, "assigned": assigned, "done": s.tasks_done},
+                "dropped": msgspec.to_builtins(self.dropped),
+            }
+        )
+
+    def close(self) -> None:
+        """Close all sockets, after what was sent is out (at most their linger)."""
+        for monitor, socket in self._monitors.items():
+            socket.disable_monitor()
+            monitor.close(linger=0)
+            socket.close()
+        self._gate.socket.close()
+        self._context.term()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no engine is connected."""
+        return not self._engine_of
+
+
+def _rss() -> int:
+    """Resident memory of this process."""
+    try:
+        with open("/proc/self/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

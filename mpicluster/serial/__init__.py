@@ -1,0 +1,1 @@
+"""Objects to buffers and back. Knows no messages, no sockets and no MPI."""

@@ -1,0 +1,109 @@
+"""How functions travel.
+
+A function of an importable module travels by name. A function of the interactive session (``__main__``) travels by
+value, and what it calls *global* is then the namespace of the engine it runs on: this is how code on the engines sees
+what was pushed, scattered or executed there. Functions and classes of the session that it refers to travel with it;
+data and modules do not (push them, or import them there).
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import io
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+__all__ = ["Pickler", "bind_namespace", "global_names"]
+
+_MAIN = "__main__"
+
+#: Where functions of a session find their globals in this process; the engine binds its own.
+_namespace: dict[str, Any] | None = None
+#: What arrived with functions and was put in that namespace: replaced by the next version, never against the user.
+_arrived: dict[str, Any] = {}
+
+
+def bind_namespace(namespace: dict[str, Any]) -> None:
+    """Let functions that arrive from a session use ``namespace`` as their globals."""
+    global _namespace
+    _namespace = namespace
+    _arrived.clear()
+
+
+def _globals() -> dict[str, Any]:
+    return sys.modules[_MAIN].__dict__ if _namespace is None else _namespace
+
+
+@functools.lru_cache(maxsize=4096)
+def global_names(code: types.CodeType) -> tuple[str, ...]:
+    """Names that code looks up as globals, those of nested functions included."""
+    names = {i.argval: None for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            names.update(dict.fromkeys(global_names(const)))
+    return tuple(names)
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle's, but for functions of the session."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Called by the C pickler for everything but plain data."""
+        if type(obj) is types.FunctionType and obj.__module__ == _MAIN and obj.__globals__ is _globals():
+            return _reduce(obj)
+        return super().reducer_override(obj)
+
+
+def dumps(obj: Any, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
+    """Pickle with protocol 5."""
+    with io.BytesIO() as f:
+        Pickler(f, protocol=5, buffer_callback=buffer_callback).dump(obj)
+        return f.getvalue()
+
+
+def _reduce(f: types.FunctionType) -> tuple[Any, ...]:
+    companions = {}
+    for name in global_names(f.__code__):
+        value = f.__globals__.get(name)
+        if isinstance(value, types.FunctionType | type) and getattr(value, "__module__", None) == _MAIN:
+            companions[name] = value
+    cells = []
+    for cell in f.__closure__ or ():
+        try:
+            cells.append((cell.cell_contents,))
+        except ValueError:  # noqa: PERF203 - an empty cell stays empty
+            cells.append(())
+    attributes = {
+        "__name__": f.__name__,
+        "__qualname__": f.__qualname__,
+        "__annotations__": f.__annotations__,
+        "__kwdefaults__": f.__kwdefaults__,
+        "__defaults__": f.__defaults__,
+        "__module__": f.__module__,
+        "__doc__": f.__doc__,
+    }
+    # made first, filled afterwards: a recursive function refers to itself
+    return _make, (f.__code__, len(cells)), (attributes, f.__dict__, cells, companions), None, None, _fill
+
+
+def _make(code: types.CodeType, cells: int) -> types.FunctionType:
+    return types.FunctionType(code, _globals(), None, None, tuple(types.CellType() for _ in range(cells)))
+
+
+def _fill(f: types.FunctionType, state: tuple[dict[str, Any], dict[str, Any], list[tuple[Any, ...]], dict[str, Any]]) -> None:
+    attributes, own, cells, companions = state
+    for name, value in attributes.items():
+        setattr(f, name, value)
+    f.__dict__.update(own)
+    for cell, content in zip(f.__closure__ or (), cells, strict=True):
+        if content:
+            cell.cell_contents = content[0]
+    namespace = _globals()
+    for name, value in companions.items():
+        if name not in namespace or namespace[name] is _arrived.get(name):
+            namespace[name] = _arrived[name] = value

@@ -1,0 +1,38 @@
+"""Addresses of this host, and which of a hub's addresses can be reached from here. Plain sockets only."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+__all__ = ["host_addresses", "reachable"]
+
+_SIOCGIFADDR = 0x8915
+
+
+def host_addresses() -> list[str]:
+    """IPv4 addresses of this host's interfaces, loopback last."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        for _, name in socket.if_nameindex():
+            try:
+                packed = fcntl.ioctl(s.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:  # noqa: PERF203 - an interface without an address
+                continue
+            found.append(socket.inet_ntoa(packed[20:24]))
+    return sorted(set(found), key=lambda a: (a.startswith("127."), a))
+
+
+def reachable(addresses: Iterable[str], timeout: float = 2.0) -> str | None:
+    """The first of some ``tcp://host:port`` at which something listens; None if there is none."""
+    for address in addresses:
+        parts = urlsplit(address)
+        try:
+            with socket.create_connection((parts.hostname or "", parts.port or 0), timeout):
+                return address
+        except OSError:
+            continue
+    return None

@@ -1,0 +1,339 @@
+"""Every sentence the parts say to each other: one frozen struct per verb, and nothing else.
+
+Tasks are named three ways, each by the side that owns the name: a client numbers its own tasks (``task``), the hub
+numbers what it gives to one engine (``seq``, rising by one), and nobody else sees either.
+
+A *bulk* payload is one too large to ride in its message. It follows as `Chunk` messages, each with one frame of raw
+bytes, and only as far as the receiver has allowed by `Credit`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+__all__ = [
+    "Abandon",
+    "Assign",
+    "Cancel",
+    "Chunk",
+    "ClientMessage",
+    "COLLECTIVES",
+    "Collective",
+    "Credit",
+    "Done",
+    "EngineInfo",
+    "EngineMessage",
+    "Engines",
+    "Enter",
+    "Expect",
+    "Farewell",
+    "Forget",
+    "FromEngine",
+    "Goodbye",
+    "Heal",
+    "HealFailed",
+    "Healed",
+    "Hello",
+    "Message",
+    "Ready",
+    "Register",
+    "Registered",
+    "Result",
+    "Shutdown",
+    "Status",
+    "StatusReply",
+    "Stop",
+    "Submit",
+    "ToClient",
+    "Verdict",
+    "Welcome",
+    "Withdraw",
+    "Withdrawn",
+]
+
+#: How targets of one task meet over MPI: "" for not at all.
+Collective: TypeAlias = str
+COLLECTIVES = ("", "bcast", "scatter", "gather", "reduce")
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    pass
+
+
+class EngineInfo(_Message, tag=1):
+    """One live engine."""
+
+    id: int
+    rank: int
+    host: str
+    pid: int
+    #: BLAS and OpenMP threads it may use
+    threads: int
+
+
+# -- client to hub ---------------------------------------------------------------------------------------------------
+
+
+class Hello(_Message, tag=10):
+    """The first word of a client, on the socket it will listen on."""
+
+    client: str
+    version: int
+
+
+class Submit(_Message, tag=11):
+    """One call, or all calls of a map: tasks ``first``, ``first + 1``, ...
+
+    With ``targets``, the task runs on each of these engines, and ``data`` has one entry for all, or one per target.
+    Without, each entry of ``data`` is a task of its own for whichever of ``allowed`` (empty: any) is free.
+    """
+
+    first: int
+    kind: str
+    targets: list[int] | None
+    allowed: list[int]
+    #: function or code that all the tasks share
+    fn: bytes
+    data: list[bytes]
+    #: for the first target only: payload that goes on by a collective
+    bulk: bytes
+    #: sizes of the buffers that follow as a stream, for the first target (or the engine of a balanced task)
+    sizes: list[int]
+    collective: Collective
+    retries: int
+
+
+class Cancel(_Message, tag=12):
+    """Do not start these tasks; answered by a `Verdict`."""
+
+    request: int
+    tasks: list[int]
+
+
+class Status(_Message, tag=13):
+    """How is everything? Answered by `StatusReply`."""
+
+    request: int
+
+
+class Shutdown(_Message, tag=14):
+    """End the cluster."""
+
+
+class Goodbye(_Message, tag=15):
+    """The client leaves; forget its tasks."""
+
+
+# -- both ways -------------------------------------------------------------------------------------------------------
+
+
+class Chunk(_Message, tag=20):
+    """Part of a bulk payload: its bytes are the next frame. ``name`` is a task at the client, a seq at an engine."""
+
+    name: int
+    engine: int
+    offset: int
+
+
+class Credit(_Message, tag=21):
+    """So many more bytes of a bulk payload may be sent. Negative: no more of it will be sent, or is wanted.
+
+    A credit for another ``engine`` than before starts the payload anew: its task moved there.
+    """
+
+    name: int
+    engine: int
+    nbytes: int
+
+
+# -- hub to client ---------------------------------------------------------------------------------------------------
+
+
+class Welcome(_Message, tag=30):
+    """The hub knows the client."""
+
+    cluster: str
+    #: engines the cluster started with
+    expected: int
+    epoch: int
+    engines: list[EngineInfo]
+    #: the MPI of the engines, and whether its worlds survive a dead rank
+    mpi: str
+    survives: bool
+
+
+class Engines(_Message, tag=31):
+    """The engines changed."""
+
+    epoch: int
+    engines: list[EngineInfo]
+    #: why the last one left; empty if none did
+    reason: str
+
+
+class Result(_Message, tag=32):
+    """What became of a task on one engine."""
+
+    task: int
+    engine: int
+    outcome: int
+    data: bytes
+    sizes: list[int]
+    started: float
+    completed: float
+    stdout: str
+    stderr: str
+
+
+class Verdict(_Message, tag=33):
+    """Whether all tasks of a `Cancel` were stopped before they started."""
+
+    request: int
+    cancelled: bool
+
+
+class StatusReply(_Message, tag=34):
+    """JSON for a `Status`."""
+
+    request: int
+    text: bytes
+
+
+class Farewell(_Message, tag=35):
+    """The cluster ends, and why."""
+
+    reason: str
+
+
+# -- hub to engine ---------------------------------------------------------------------------------------------------
+
+
+class Registered(_Message, tag=40):
+    """The hub knows the engine."""
+
+
+class Assign(_Message, tag=41):
+    """Run this."""
+
+    seq: int
+    kind: str
+    #: key of a function or code given before (0: none), and the function itself when it is new
+    fn_id: int
+    fn: bytes
+    data: bytes
+    bulk: bytes
+    sizes: list[int]
+    collective: Collective
+    targets: list[int]
+
+
+class Expect(_Message, tag=48):
+    """A bulk payload for this assignment will come in buffers of these sizes (to the control thread)."""
+
+    seq: int
+    sizes: list[int]
+
+
+class Enter(_Message, tag=42):
+    """All targets are ready: enter the collective, in this epoch. ``metas`` are what each target said in `Ready`."""
+
+    seq: int
+    epoch: int
+    metas: list[bytes]
+
+
+class Abandon(_Message, tag=43):
+    """The collective will not happen."""
+
+    seq: int
+
+
+class Forget(_Message, tag=44):
+    """These functions are not needed any more."""
+
+    fn_ids: list[int]
+
+
+class Withdraw(_Message, tag=45):
+    """Give back what has not begun; answered by `Withdrawn`."""
+
+    seqs: list[int]
+
+
+class Heal(_Message, tag=46):
+    """Ranks died: shrink the world to its survivors. ``engines`` are those the hub counts on."""
+
+    epoch: int
+    engines: list[int]
+
+
+class Stop(_Message, tag=47):
+    """End."""
+
+    reason: str
+
+
+# -- engine to hub ---------------------------------------------------------------------------------------------------
+
+
+class Register(_Message, tag=50):
+    """The first word of an engine, on each of its two sockets."""
+
+    engine: EngineInfo
+    channel: str
+    mpi: str
+    survives: bool
+
+
+class Done(_Message, tag=51):
+    """The outcome of an assignment: `OK`, `FAILED`, ... with the value or the failure as payload."""
+
+    seq: int
+    outcome: int
+    data: bytes
+    sizes: list[int]
+    started: float
+    completed: float
+    stdout: str
+    stderr: str
+
+
+class Ready(_Message, tag=52):
+    """At the door of a collective, with what the others must know to enter it."""
+
+    seq: int
+    meta: bytes
+
+
+class Withdrawn(_Message, tag=53):
+    """Of a `Withdraw`: given back, and begun already."""
+
+    returned: list[int]
+    begun: list[int]
+
+
+class Healed(_Message, tag=54):
+    """The world of this epoch is sound here. ``engines`` by their new rank."""
+
+    epoch: int
+    engines: list[int]
+
+
+class HealFailed(_Message, tag=55):
+    """The world could not be mended."""
+
+    epoch: int
+    reason: str
+
+
+#: Outcomes of a task on an engine.
+OK, FAILED, ABANDONED, ABORTED, LOST = range(5)
+#: "LOST" data is the reason as UTF-8 text; "FAILED" data is a failure of `serial.failure`.
+
+ClientMessage: TypeAlias = Hello | Submit | Cancel | Status | Shutdown | Goodbye | Chunk | Credit
+FromEngine: TypeAlias = Register | Done | Ready | Withdrawn | Healed | HealFailed | Chunk | Credit
+ToClient: TypeAlias = Welcome | Engines | Result | Verdict | StatusReply | Farewell | Chunk | Credit
+EngineMessage: TypeAlias = Registered | Assign | Expect | Enter | Abandon | Forget | Withdraw | Heal | Stop | Chunk | Credit
+Message: TypeAlias = ClientMessage | FromEngine | ToClient | EngineMessage
