@@ -269,11 +269,13 @@ def list_(profile: str | None, as_json: bool) -> None:
 @click.option("--timeout", type=float, default=10.0, show_default=True, help="Seconds to wait for the hub's answer.")
 def status(cluster: str | None, profile: str, as_json: bool, timeout: float) -> None:
     """Show how a cluster is: its engines, tasks and clients."""
-    from mpicluster.client import Client
     from mpicluster.cluster import words
     from mpicluster.wire.contact import find
 
-    with Client(find(profile, cluster), timeout=timeout, wait=False) as rc:
+    contact = find(profile, cluster)
+    from mpicluster.client.client import Client  # not before it is known that there is something to ask
+
+    with Client(contact, timeout=timeout, wait=False) as rc:
         facts = rc.status()
     click.echo(json.dumps(facts, indent=1, default=str) if as_json else words.status(facts))
 

@@ -14,7 +14,7 @@
     │   ├── EngineError                        an engine died, or its MPI world broke
     │   └── ClusterStopped (ConnectionError)   the cluster ended while work was under way
     ├── what became of a task
-    │   ├── TaskAborted                        cancelled before it started
+    │   ├── TaskAborted (CancelledError)       cancelled before it started
     │   └── RemoteError                        your function raised; also has the type it raised
     │       └── CompositeError                 several did
     └── ours
@@ -26,6 +26,7 @@ A waiting call that runs out of time raises the builtin ``TimeoutError``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 __all__ = [
@@ -81,7 +82,7 @@ class ClusterStopped(ClusterError, ConnectionError):
     """The cluster ended while work was under way."""
 
 
-class TaskAborted(ClusterError):
+class TaskAborted(ClusterError, CancelledError):
     """The task was cancelled before it started."""
 
 

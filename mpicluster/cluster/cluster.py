@@ -24,7 +24,7 @@ from mpicluster.launch.process import Job, tail
 from mpicluster.wire.contact import Contact, is_alive, load, profile_dir
 
 if TYPE_CHECKING:
-    from mpicluster.client import Client
+    from mpicluster.client.client import Client
 
 __all__ = ["Cluster"]
 
@@ -173,7 +173,7 @@ class Cluster:
 
     def _wait(self, job: Job, contact_path: Path, n: int, line: Progress) -> None:
         """Wait for the contact file, then for the engines; raise as soon as it is clear that they do not come."""
-        from mpicluster.client import Client
+        from mpicluster.client.client import Client
 
         deadline = time.monotonic() + self.timeout
         here = 0
@@ -249,7 +249,7 @@ class Cluster:
         NoCluster
             it does not run.
         """
-        from mpicluster.client import Client
+        from mpicluster.client.client import Client
 
         if self.contact is None:
             raise NoCluster("this cluster is not running; start() it first")

@@ -102,7 +102,7 @@ def clean(contact: Contact) -> bool:
 
 def _ask(contact: Contact, timeout: float) -> bool:
     """Ask the hub to end the cluster; whether it could be asked."""
-    from mpicluster.client import Client
+    from mpicluster.client.client import Client
 
     try:
         with contextlib.closing(Client(contact, timeout=timeout, wait=False)) as rc:
@@ -121,7 +121,7 @@ def _is_over(contact: Contact) -> bool:
 def end(contact: Contact, *, grace: float = config.STOP_GRACE, asked: bool = False) -> Ending:
     """End a cluster: ask its hub (unless that was done), wait, then end its processes on this host by pid.
 
-    ``grace`` seconds are given to the hub to end everything, and the same again to processes that got SIGTERM.
+    ``grace`` seconds are given to the hub to end everything, and two more to processes that got SIGTERM.
     """
     ending = Ending(contact)
     group = members(contact)
@@ -137,7 +137,7 @@ def end(contact: Contact, *, grace: float = config.STOP_GRACE, asked: bool = Fal
         return ending
     remaining = {p.pid: p for p in [*group, *members(contact)] if p.is_alive()}
     ending.gracefully = heard and not remaining
-    ending.left = process.end(remaining.values(), grace=grace)
+    ending.left = process.end(remaining.values(), grace=min(grace, 2.0))
     ending.ended = [p for p in remaining.values() if p not in ending.left]
     clean(contact)
     return ending

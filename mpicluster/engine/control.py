@@ -133,7 +133,7 @@ class Control(threading.Thread):
                 self._drain()
             if self._monitor in ready:
                 recv_monitor_message(self._monitor)
-                self._stop("the hub is gone")
+                self._end_engine("the hub is gone")
         self._socket.disable_monitor()
         self._end.send(b"")
         for s in (self._socket, self._wake_in, self._monitor, self._wake_out):
@@ -168,7 +168,7 @@ class Control(threading.Thread):
             case m.Heal(epoch=epoch):
                 self._heal(epoch)
             case m.Stop(reason=reason):
-                self._stop(reason)
+                self._end_engine(reason)
             case _:
                 pass  # Registered
 
@@ -186,7 +186,7 @@ class Control(threading.Thread):
     def _say_chunk(self, seq: int, offset: int, view: memoryview) -> None:
         self._socket.send_multipart([frames.pack([m.Chunk(seq, self._world.id, offset)]), view], copy=False)
 
-    def _stop(self, reason: str) -> None:
+    def _end_engine(self, reason: str) -> None:
         """End: the main thread in good order when it is idle, the process by force after a while."""
         self.reason = reason
         self.stopping.set()

@@ -78,11 +78,14 @@ class Executor:
         return function
 
     def _apply(self, task: Assign, argument: Any, door: Door) -> Any:
-        args, kwargs = argument
-        return self._function(task)(*args, **kwargs)
+        args, kwargs, *own = argument  # a function that carries much data comes with its arguments
+        return (own[0] if own else self._function(task))(*args, **kwargs)
 
     def _map(self, task: Assign, argument: Any, door: Door) -> list[Any]:
-        return list(map(self._function(task), *argument))
+        if task.fn:
+            return list(map(self._function(task), *argument))
+        sequences, *own = argument
+        return list(map(own[0], *sequences))
 
     def _execute(self, task: Assign, argument: Any, door: Door) -> None:
         self._namespace.execute(argument)

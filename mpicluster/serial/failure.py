@@ -12,12 +12,14 @@ from typing import Any
 
 import msgspec
 
-from mpicluster.errors import RemoteError, SerializationError
+from mpicluster.errors import CompositeError, RemoteError, SerializationError
 from mpicluster.serial.payload import decode, encode_inline
 
-__all__ = ["Failure", "capture", "restore"]
+__all__ = ["Failure", "capture", "compose", "restore"]
 
 _RULE = "-" * 75
+#: A failure rides in a message: larger texts are cut, and a larger exception keeps its name only.
+_MAX_TEXT = 256 * 1024
 _OWN_FOLDER = __file__.rpartition("/serial/")[0] + "/"
 
 
@@ -48,7 +50,9 @@ def capture(error: BaseException, info: dict[str, int | str]) -> bytes:
             pickled = b""
     except SerializationError:
         pickled = b""
-    failure = Failure(type(error).__name__, text, _render(error, text), info, pickled)
+    if len(pickled) > _MAX_TEXT:
+        pickled = b""
+    failure = Failure(type(error).__name__, _short(text), _short(_render(error, text)), info, pickled)
     return msgspec.msgpack.encode(failure)
 
 
@@ -84,6 +88,10 @@ def _revive(original: BaseException | None, evalue: str) -> RemoteError:
     except TypeError:
         return RemoteError(evalue)  # a type that does not combine (its memory layout, or its own __new__)
     return error
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}\n... and {len(text) - _MAX_TEXT} characters more"
 
 
 @functools.lru_cache(maxsize=1024)
@@ -140,3 +148,20 @@ def _frames(tb: TracebackType | None) -> Iterator[str]:
             if source:
                 yield f"    {source}"
         tb = tb.tb_next
+
+
+def compose(errors: list[Exception], what: str) -> CompositeError:
+    """Several failures of one call as one error; when all have one type, it has that type as well."""
+    message = f"{len(errors)} engines raised in {what}"
+    kinds = {type(e).__bases__[1] for e in errors if isinstance(e, RemoteError) and len(type(e).__bases__) > 1}
+    if len(kinds) == 1 and all(isinstance(e, RemoteError) and len(type(e).__bases__) > 1 for e in errors):
+        try:
+            return _composite_of(kinds.pop())(message, errors)
+        except TypeError:
+            pass  # a type that does not combine
+    return CompositeError(message, errors)
+
+
+@functools.lru_cache(maxsize=256)
+def _composite_of(kind: type[BaseException]) -> type[CompositeError]:
+    return type("CompositeError", (CompositeError, kind), {"__module__": CompositeError.__module__})

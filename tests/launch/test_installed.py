@@ -126,7 +126,7 @@ def test_a_python_without_mpi4py_says_what_to_install(monkeypatch):
     monkeypatch.setattr(installed, "_PROBE", 'print(\'{"missing": "No module named mpi4py"}\')')
     installed._library.cache_clear()
     try:
-        with pytest.raises(LaunchError, match="mpi4py is not installed.*pip install"):
+        with pytest.raises(LaunchError, match=r"mpi4py is not installed.*pip install"):
             installed.library()
     finally:
         installed._library.cache_clear()

@@ -1,0 +1,1 @@
+"""The client: views, results, and the connection to the hub. Knows no MPI."""

@@ -1,0 +1,422 @@
+"""The client of a running cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mpicluster.client.connection import Connection
+from mpicluster.client.result import AsyncResult, Reply
+from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT
+from mpicluster.errors import ClosedError, ClusterStopped, EngineError, NoCluster
+from mpicluster.ids import Targets, select
+from mpicluster.serial.bulk import Incoming, Outgoing
+from mpicluster.serial.payload import Buffer
+from mpicluster.wire import contact as contact_file
+from mpicluster.wire import messages as m
+from mpicluster.wire.contact import Contact
+
+__all__ = ["Client"]
+
+
+class _Pending(NamedTuple):
+    """Which slots of which result a task fills: by engine, or one."""
+
+    result: AsyncResult
+    slots: dict[int, int] | int
+
+
+class Client:
+    """A connection to a cluster, and a handle on all its engines. Thread-safe.
+
+    Parameters
+    ----------
+    contact
+        a contact file, or its content; by default the newest cluster of the profile.
+    profile
+        which clusters to look for.
+    cluster
+        the id of one of them, as ``mpicluster list`` shows it.
+    timeout
+        seconds to wait: for the hub's answer and for engines that are still starting; if given, also for a cluster
+        that is just being started.
+    wait
+        whether to wait for engines that are still starting.
+
+    Raises
+    ------
+    NoCluster
+        there is none, or it does not answer.
+    TimeoutError
+        not all engines came in time.
+    """
+
+    def __init__(
+        self,
+        contact: Contact | str | os.PathLike[str] | None = None,
+        *,
+        profile: str = "default",
+        cluster: str | None = None,
+        timeout: float | None = None,
+        wait: bool = True,
+    ) -> None:
+        if isinstance(contact, Contact):
+            self.contact = contact
+        elif contact is not None:
+            self.contact = contact_file.load(Path(contact))
+        else:
+            self.contact = _find(profile, cluster, timeout)
+        #: whether views made from now on wait for their results
+        self.block = False
+        #: guards everything below; notified when the engines change, and at the end
+        self._changed = threading.Condition()
+        self._engines: dict[int, m.EngineInfo] = {}
+        self._welcome: m.Welcome | None = None
+        self._epoch = 0
+        self._lost: str | None = None
+        self._loss_reason = ""
+        self._pending: dict[int, _Pending] = {}
+        self._uploads: dict[int, tuple[int, Sequence[Buffer], Outgoing]] = {}
+        self._downloads: dict[tuple[int, int], tuple[m.Result, Incoming]] = {}
+        self._questions: dict[int, Future[Any]] = {}
+        self._next_task = 1
+        self._next_question = 1
+        self._callbacks: ThreadPoolExecutor | None = None
+        self._connection = Connection(self.contact, self._on_message, self._on_lost)
+        self._closer = weakref.finalize(self, Connection.close, self._connection)
+        try:
+            self._await_welcome(timeout if timeout is not None else CONNECT_TIMEOUT)
+            if wait:
+                self.wait_for_engines(timeout=timeout if timeout is not None else START_TIMEOUT)
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_welcome(self, timeout: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._welcome is not None or self._lost is not None, timeout)
+            if self._lost is not None:
+                raise NoCluster(f"cluster {self.contact.cluster}: {self._lost}")
+            if self._welcome is None:
+                raise NoCluster(
+                    f"the hub of cluster {self.contact.cluster} (pid {self.contact.hub_pid} on {self.contact.host}) does not answer "
+                    f"within {timeout:g} s; see `mpicluster status` and `mpicluster logs`"
+                )
+
+    # -- engines -----------------------------------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> list[int]:
+        """Ids of the live engines."""
+        with self._changed:
+            return sorted(self._engines)
+
+    def __len__(self) -> int:
+        return len(self._engines)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __getitem__(self, key: Targets) -> Any:
+        """A `DirectView`: ``rc[0]``, ``rc[-1]``, ``rc[::2]``, ``rc[[0, 2]]``."""
+        if not isinstance(key, int | slice | list | tuple | range):
+            raise TypeError(f"a Client is indexed by int, slice, list, tuple or range, not {type(key).__name__}")
+        chosen = select(key, self.ids)
+        return self.direct_view(chosen[0] if isinstance(key, int) else chosen)
+
+    def __iter__(self) -> Iterator[Any]:
+        """One `DirectView` for each engine."""
+        return (self.direct_view(i) for i in self.ids)
+
+    def direct_view(self, targets: Targets = "all", **flags: Any) -> Any:
+        """A view that addresses engines. ``"all"`` means those that are alive at each call."""
+        from mpicluster.client.direct import DirectView
+
+        if not (isinstance(targets, str) and targets == "all"):
+            chosen = select(targets, self.ids)
+            targets = chosen[0] if isinstance(targets, int) else chosen
+        return DirectView(self, targets, **flags)
+
+    def load_balanced_view(self, targets: Targets = None, **flags: Any) -> Any:
+        """A view that leaves the choice of the engine to the hub, among ``targets`` if given."""
+        from mpicluster.client.balanced import LoadBalancedView
+
+        return LoadBalancedView(self, None if targets is None else select(targets, self.ids), **flags)
+
+    def wait_for_engines(self, n: int | None = None, *, timeout: float | None = None) -> None:
+        """Wait until there are ``n`` engines (default: as many as the cluster starts with).
+
+        Raises
+        ------
+        TimeoutError
+            they did not come within ``timeout`` seconds.
+        EngineError
+            one died, so that they cannot all come.
+        """
+        with self._changed:
+            assert self._welcome is not None
+            wanted = self._welcome.expected if n is None else n
+            if n is None and self._epoch > 0:
+                return  # this cluster goes on with fewer
+            self._changed.wait_for(lambda: len(self._engines) >= wanted or self._lost is not None or self._epoch > 0, timeout)
+            if len(self._engines) >= wanted:
+                return
+            if self._lost is not None:
+                raise ClusterStopped(f"the cluster ended while waiting for its engines: {self._lost}")
+            if self._epoch > 0:
+                raise EngineError(f"{self._loss_reason}; {len(self._engines)} engines are left, {wanted} were asked for")
+            raise TimeoutError(f"{len(self._engines)} of {wanted} engines are there after {timeout:g} s; see `mpicluster logs`")
+
+    # -- work --------------------------------------------------------------------------------------------------------
+
+    def _submit(
+        self,
+        result: AsyncResult,
+        first_slot: int,
+        kind: str,
+        *,
+        targets: list[int] | None,
+        data: list[bytes],
+        fn: bytes = b"",
+        allowed: Sequence[int] = (),
+        bulk: bytes = b"",
+        buffers: Sequence[Buffer] = (),
+        collective: str = "",
+        retries: int = 0,
+    ) -> None:
+        """Send one `Submit` whose answers go to the slots of ``result`` from ``first_slot`` on."""
+        count = len(data) if targets is None else 1
+        sizes = [memoryview(b).nbytes for b in buffers]
+        with self._changed:
+            if self._lost is not None:
+                raise ClusterStopped(f"the cluster is gone: {self._lost}")
+            first, self._next_task = self._next_task, self._next_task + count
+            if targets is None:
+                for i in range(count):
+                    self._pending[first + i] = _Pending(result, first_slot + i)
+                result.msg_ids.extend(range(first, first + count))
+            else:
+                self._pending[first] = _Pending(result, {target: first_slot + i for i, target in enumerate(targets)})
+                result.msg_ids.extend([first] * len(targets))
+            if buffers:
+                self._uploads[first] = (-1, buffers, Outgoing(buffers))
+        message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries)
+        try:
+            self._connection.say([message])
+        except ClosedError:
+            with self._changed:
+                for i in range(count):
+                    self._pending.pop(first + i, None)
+                self._uploads.pop(first, None)
+            raise
+
+    def _cancel(self, tasks: Iterable[int]) -> bool:
+        return bool(self._ask(lambda number: m.Cancel(number, sorted(set(tasks)))))
+
+    def _ask(self, make: Callable[[int], m.ClientMessage], timeout: float = CONNECT_TIMEOUT) -> Any:
+        """Ask the hub something and wait for its answer."""
+        answer: Future[Any] = Future()
+        with self._changed:
+            if self._lost is not None:
+                raise ClusterStopped(f"the cluster is gone: {self._lost}")
+            number, self._next_question = self._next_question, self._next_question + 1
+            self._questions[number] = answer
+        try:
+            self._connection.say([make(number)])
+            return answer.result(timeout)
+        except TimeoutError:
+            raise TimeoutError(f"the hub did not answer within {timeout:g} s") from None
+        finally:
+            with self._changed:
+                self._questions.pop(number, None)
+
+    def _call_back(self, fn: Callable[[Future[Any]], object], future: Future[Any]) -> None:
+        with self._changed:
+            if self._callbacks is None:
+                self._callbacks = ThreadPoolExecutor(1, thread_name_prefix="mpicluster-callbacks")
+            self._callbacks.submit(fn, future)
+
+    def wait(self, jobs: Iterable[AsyncResult] | AsyncResult | None = None, timeout: float | None = None) -> bool:
+        """Wait for some results (default: all that are under way); whether they are done within ``timeout`` seconds."""
+        if jobs is None:
+            with self._changed:
+                jobs = {p.result for p in self._pending.values()}
+        elif isinstance(jobs, Future):
+            jobs = [jobs]
+        until = None if timeout is None or timeout < 0 else time.monotonic() + timeout
+        return all(job.wait(None if until is None else max(0.0, until - time.monotonic())) for job in jobs)
+
+    @property
+    def outstanding(self) -> set[int]:
+        """Numbers of the tasks under way."""
+        with self._changed:
+            return set(self._pending)
+
+    # -- the cluster -------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What the hub knows: engines, tasks, clients, what it turned away."""
+        answer: dict[str, Any] = msgspec.json.decode(self._ask(m.Status))
+        answer["profile"] = self.contact.profile
+        return answer
+
+    def shutdown(self) -> None:
+        """Stop the whole cluster: engines and hub. Returns when the hub has said so."""
+        try:
+            self._connection.say([m.Shutdown()])
+        except ClosedError:
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._lost is not None, CONNECT_TIMEOUT)
+
+    def close(self) -> None:
+        """Disconnect. Work under way goes on unheard; results that are not here raise `ClosedError`."""
+        self._closer()
+        self._end("this client was closed", ClosedError)
+        with self._changed:
+            callbacks, self._callbacks = self._callbacks, None
+        if callbacks is not None:
+            callbacks.shutdown(wait=False)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = self._lost or f"{len(self)} engines"
+        return f"<Client: {state}, cluster {self.contact.cluster}, profile {self.contact.profile!r}>"
+
+    # -- the listening thread ----------------------------------------------------------------------------------------
+
+    def _on_message(self, message: m.ToClient, frame: Any) -> None:
+        kind = type(message)
+        if kind is m.Result:
+            self._on_result(message)  # type: ignore[arg-type]
+        elif kind is m.Chunk:
+            self._on_chunk(message, frame)  # type: ignore[arg-type]
+        elif kind is m.Credit:
+            self._on_credit(message)  # type: ignore[arg-type]
+        elif isinstance(message, m.Engines | m.Welcome):
+            with self._changed:
+                if isinstance(message, m.Welcome):
+                    self._welcome = message
+                elif message.reason:
+                    self._loss_reason = message.reason
+                self._epoch = message.epoch
+                self._engines = {e.id: e for e in message.engines}
+                self._changed.notify_all()
+        elif isinstance(message, m.Verdict):
+            self._on_answer(message.request, message.cancelled)
+        elif isinstance(message, m.StatusReply):
+            self._on_answer(message.request, message.text)
+        elif isinstance(message, m.Farewell):
+            self._on_lost(message.reason)
+
+    def _on_answer(self, number: int, value: Any) -> None:
+        with self._changed:
+            answer = self._questions.get(number)
+        if answer is not None:
+            answer.set_result(value)
+
+    def _on_result(self, message: m.Result) -> None:
+        if message.sizes and message.outcome in (m.OK, m.FAILED):
+            incoming = Incoming(message.sizes)
+            self._downloads[message.task, message.engine] = (message, incoming)
+            self._connection.say([m.Credit(message.task, message.engine, incoming.more())])
+            return
+        self._downloads.pop((message.task, message.engine), None)
+        self._deliver(message, ())
+
+    def _deliver(self, message: m.Result, buffers: Sequence[Any]) -> None:
+        with self._changed:
+            pending = self._pending.get(message.task)
+            if pending is None:
+                return
+            slots = pending.slots
+            if isinstance(slots, int):
+                slot: int | None = slots
+                del self._pending[message.task]
+            else:
+                slot = slots.pop(message.engine, None)
+                if not slots:
+                    del self._pending[message.task]
+            if message.task not in self._pending:
+                self._uploads.pop(message.task, None)
+        if slot is not None:
+            pending.result._deliver(slot, Reply(message, buffers, time.time()))
+
+    def _on_chunk(self, message: m.Chunk, frame: Any) -> None:
+        download = self._downloads.get((message.name, message.engine))
+        if download is None or frame is None:
+            return
+        result, incoming = download
+        incoming.write(message.offset, frame)
+        if incoming.complete:
+            del self._downloads[message.name, message.engine]
+            self._deliver(result, incoming.buffers)
+            return
+        more = incoming.more()
+        if more:
+            self._connection.say([m.Credit(message.name, message.engine, more)])
+
+    def _on_credit(self, message: m.Credit) -> None:
+        upload = self._uploads.get(message.name)
+        if upload is None:
+            return
+        engine, buffers, outgoing = upload
+        if engine != message.engine:  # the first, or another engine than before
+            outgoing = outgoing if engine == -1 else Outgoing(buffers)
+            self._uploads[message.name] = (message.engine, buffers, outgoing)
+        outgoing.credit += message.nbytes
+        while (chunk := outgoing.next_chunk()) is not None:
+            offset, view = chunk
+            self._connection.say([m.Chunk(message.name, message.engine, offset)], view)
+
+    def _on_lost(self, reason: str) -> None:
+        self._end(reason, ClusterStopped)
+
+    def _end(self, reason: str, kind: type[Exception]) -> None:
+        """No more answers will come: everything that waits fails."""
+        with self._changed:
+            if self._lost is None:
+                self._lost = reason
+            results = {p.result for p in self._pending.values()}
+            self._pending.clear()
+            self._uploads.clear()
+            self._downloads.clear()
+            questions = list(self._questions.values())
+            self._engines = {}
+            self._changed.notify_all()
+        for result in results:
+            result._fail(kind(f"{result._name} has no result: {self._lost}"))
+        for question in questions:
+            if not question.done():
+                question.set_exception(ClusterStopped(f"the cluster is gone: {self._lost}"))
+
+
+def _find(profile: str, cluster: str | None, timeout: float | None) -> Contact:
+    """The contact of a running cluster; with a timeout, also of one that is just being started."""
+    until = time.monotonic() + (timeout or 0.0)
+    said = False
+    while True:
+        try:
+            return contact_file.find(profile, cluster)
+        except NoCluster as e:
+            if time.monotonic() >= until:
+                raise
+            if not said:
+                print(f"{str(e).splitlines()[0]} Waiting up to {timeout:g} s for one ...", file=sys.stderr)
+                said = True
+            time.sleep(0.1)

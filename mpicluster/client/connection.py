@@ -1,0 +1,160 @@
+"""The client's two sockets to the hub, and the thread that listens.
+
+One socket talks: any thread may use it, under a lock. The other listens: only the thread here touches it. So a call
+needs no other thread to be sent, and the answer wakes the caller directly.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket as sockets
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from mpicluster import config
+from mpicluster.errors import ClosedError, NoCluster, ProtocolError
+from mpicluster.wire import frames
+from mpicluster.wire import messages as m
+from mpicluster.wire.address import reachable
+from mpicluster.wire.contact import Contact
+
+__all__ = ["Connection"]
+
+_log = logging.getLogger(__name__)
+
+
+class Connection:
+    """A connection to one hub.
+
+    ``on_message(message, frame)`` and ``on_lost(reason)`` are called in the listening thread.
+    """
+
+    def __init__(
+        self,
+        contact: Contact,
+        on_message: Callable[[m.ToClient, Any], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._contact = contact
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._pid = os.getpid()
+        self._lock = threading.Lock()  # guards the talking socket and `_closed`
+        self._closed = False
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        name = uuid.uuid4().hex.encode()
+        address = self._address()
+        self._listen = self._socket(name + b"r", address)
+        self._talk = self._socket(name + b"t", address)
+        self._monitor = self._listen.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        self._wake_in, self._wake_out = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
+        self._wake_in.bind("inproc://wake")
+        self._wake_out.connect("inproc://wake")
+        self._listen.send(frames.pack([m.Hello(name.decode(), frames.VERSION)]))
+        self._thread = threading.Thread(target=self._run, name="mpicluster-client", daemon=True)
+        self._thread.start()
+
+    def _address(self) -> str:
+        contact = self._contact
+        if contact.host == sockets.gethostname() and os.path.exists(contact.ipc.removeprefix("ipc://")):
+            return contact.ipc
+        address = reachable(contact.tcp)
+        if address is None:
+            raise NoCluster(
+                f"the cluster {contact.cluster} on {contact.host} cannot be reached at any of {', '.join(contact.tcp)}: "
+                "it has ended, or there is no way to that host (a tunnel, a firewall?)"
+            )
+        return address
+
+    def _socket(self, identity: bytes, address: str) -> Any:
+        s = self._context.socket(zmq.DEALER)
+        s.setsockopt(zmq.IDENTITY, identity)
+        s.setsockopt(zmq.RECONNECT_IVL, -1)  # a lost connection may have lost messages: that is an error, not a pause
+        s.sndhwm = s.rcvhwm = 0
+        if address.startswith("tcp:"):
+            contact = self._contact
+            s.curve_serverkey = contact.server_key.encode()
+            s.curve_publickey, s.curve_secretkey = contact.client_public.encode(), contact.client_secret.encode()
+            s.setsockopt(zmq.HEARTBEAT_IVL, int(config.HEARTBEAT * 1000))
+            s.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(config.HEARTBEAT_TIMEOUT * 1000))
+        s.connect(address)
+        return s
+
+    def say(self, messages: Sequence[m.ClientMessage], frame: Any = None) -> None:
+        """Send; from any thread.
+
+        Raises
+        ------
+        ClosedError
+            the connection was closed, or belongs to the process this one was forked from.
+        """
+        head = frames.pack(messages)
+        if self._pid != os.getpid():
+            raise ClosedError("this client belongs to the parent process; make a new Client() after a fork")
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this client was closed; make a new Client()")
+            if frame is None:
+                self._talk.send(head)
+            else:
+                self._talk.send_multipart([head, frame], copy=False)
+
+    @property
+    def in_listener(self) -> bool:
+        """Whether the caller is the listening thread, which must never wait for an answer."""
+        return threading.current_thread() is self._thread
+
+    def close(self) -> None:
+        """Say goodbye and end the thread. What was said before still goes out."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._pid == os.getpid():
+                self._talk.send(frames.pack([m.Goodbye()]))
+        if self._pid != os.getpid():
+            return
+        self._wake_out.send(b"")
+        if not self.in_listener:
+            self._thread.join()
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        for s in (self._listen, self._monitor, self._wake_in):
+            poller.register(s, zmq.POLLIN)
+        while True:
+            ready = dict(poller.poll())
+            if self._listen in ready:
+                self._drain()
+            if self._wake_in in ready:
+                break
+            if self._monitor in ready:
+                event = recv_monitor_message(self._monitor)
+                self._drain()  # its last words
+                refused = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+                self._on_lost("the hub refused this client's key" if refused else "the connection to the hub was lost")
+                poller.unregister(self._monitor)
+        self._listen.disable_monitor()
+        for s, linger in ((self._talk, 1000), (self._listen, 0), (self._monitor, 0), (self._wake_in, 0), (self._wake_out, 0)):
+            s.close(linger=linger)
+        self._context.term()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                head, *rest = self._listen.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            try:
+                messages = frames.from_hub_to_client.unpack(head.buffer)
+            except ProtocolError as e:
+                self._on_lost(f"the hub speaks another language: {e}")
+                return
+            for message in messages:
+                self._on_message(message, rest[0].buffer if rest else None)
