@@ -27,6 +27,8 @@ __all__ = [
     "launcher_rank",
     "launcher_size",
     "library",
+    "parse_library",
+    "tuning",
 ]
 
 
@@ -45,9 +47,21 @@ def environment(mpi: Installation, environ: Mapping[str, str], *, root: bool) ->
     """The environment to start that command line with."""
     env = clean_environment(environ)
     env.update(mpi.library.env)
+    env.update(tuning(mpi.library.vendor, env))
     if root and mpi.library.kind == "openmpi":
         env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     return env
+
+
+def tuning(vendor: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that a rank sets before it starts an MPI of this vendor, unless the person has set them.
+
+    Open MPI's ``ofi`` byte transfer layer serves one-sided transfers over libfabric alone, which engines do not use
+    (messages over libfabric go by another component); that it looks for a network costs each start a full second.
+    """
+    if vendor != "Open MPI" or "OMPI_MCA_btl" in environ:
+        return {}
+    return {"OMPI_MCA_btl": "^ofi"}
 
 
 # --- the classic: every rank says 0 of 1 ------------------------------------------------------------------------------

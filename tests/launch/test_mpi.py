@@ -42,6 +42,13 @@ def test_open_mpi_is_told_that_root_may_only_when_root_runs_it():
     assert not words & mpi.environment(installation("MPICH", "5.0.2"), {}, root=True).keys()
 
 
+def test_open_mpi_does_not_look_for_a_transport_that_is_not_used():
+    """It would take a second; what a person has chosen stays."""
+    assert mpi.environment(installation("Open MPI", "5.0.11"), {}, root=False)["OMPI_MCA_btl"] == "^ofi"
+    assert mpi.environment(installation("Open MPI", "5.0.11"), {"OMPI_MCA_btl": "self,tcp"}, root=False)["OMPI_MCA_btl"] == "self,tcp"
+    assert mpi.tuning("MPICH", {}) == {}
+
+
 def test_children_load_the_mpi_that_was_chosen():
     """Where several are installed, a variable tells mpi4py which."""
     env = mpi.environment(installation("MPICH", "5.0.2", env={"MPI4PY_LIBMPI": "/opt/lib/libmpi.so.12"}), {"A": "1"}, root=False)
