@@ -277,6 +277,7 @@ def status(cluster: str | None, profile: str, as_json: bool, timeout: float) -> 
 
     with Client(contact, timeout=timeout, wait=False) as rc:
         facts = rc.status()
+    facts["hub"].setdefault("host", contact.host)
     click.echo(json.dumps(facts, indent=1, default=str) if as_json else words.status(facts))
 
 

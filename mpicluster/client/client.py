@@ -213,7 +213,7 @@ class Client:
         message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries)
         try:
             self._connection.say([message])
-        except ClosedError:
+        except (ClosedError, ClusterStopped):
             with self._changed:
                 for i in range(count):
                     self._pending.pop(first + i, None)
@@ -274,7 +274,7 @@ class Client:
         """Stop the whole cluster: engines and hub. Returns when the hub has said so."""
         try:
             self._connection.say([m.Shutdown()])
-        except ClosedError:
+        except (ClosedError, ClusterStopped):
             return
         with self._changed:
             self._changed.wait_for(lambda: self._lost is not None, CONNECT_TIMEOUT)

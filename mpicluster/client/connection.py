@@ -6,6 +6,7 @@ needs no other thread to be sent, and the answer wakes the caller directly.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket as sockets
@@ -18,7 +19,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from mpicluster import config
-from mpicluster.errors import ClosedError, NoCluster, ProtocolError
+from mpicluster.errors import ClosedError, ClusterStopped, NoCluster, ProtocolError
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 from mpicluster.wire.address import reachable
@@ -93,6 +94,8 @@ class Connection:
         ------
         ClosedError
             the connection was closed, or belongs to the process this one was forked from.
+        ClusterStopped
+            the hub is gone.
         """
         head = frames.pack(messages)
         if self._pid != os.getpid():
@@ -100,10 +103,13 @@ class Connection:
         with self._lock:
             if self._closed:
                 raise ClosedError("this client was closed; make a new Client()")
-            if frame is None:
-                self._talk.send(head)
-            else:
-                self._talk.send_multipart([head, frame], copy=False)
+            try:
+                if frame is None:
+                    self._talk.send(head, zmq.NOBLOCK)
+                else:
+                    self._talk.send_multipart([head, frame], zmq.NOBLOCK, copy=False)
+            except zmq.Again:  # there is no limit to what waits here, but there is no hub
+                raise ClusterStopped("the connection to the hub was lost") from None
 
     @property
     def in_listener(self) -> bool:
@@ -117,7 +123,8 @@ class Connection:
                 return
             self._closed = True
             if self._pid == os.getpid():
-                self._talk.send(frames.pack([m.Goodbye()]))
+                with contextlib.suppress(zmq.Again):  # the hub is gone already
+                    self._talk.send(frames.pack([m.Goodbye()]), zmq.NOBLOCK)
         if self._pid != os.getpid():
             return
         self._wake_out.send(b"")

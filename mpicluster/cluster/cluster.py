@@ -286,14 +286,16 @@ class Cluster:
         """
         if os.getpid() != self._pid:
             return  # never started, or started by the process that this one was forked from
+        was_running = self.is_running()
         contact, job, client = self.contact, self._job, self._client
         self.contact = self._job = self._client = None
         _started.discard(self)
         asked = False
         if client is not None:
             try:
-                client.shutdown()
-                asked = True
+                if was_running:
+                    client.shutdown()
+                    asked = True
             except (ClusterError, TimeoutError, OSError):
                 pass  # it is gone, or hangs: ended by pid below
             client.close()

@@ -6,6 +6,7 @@ hub says so or is gone. It never runs user code.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -181,10 +182,12 @@ class Control(threading.Thread):
         self._say([answer])
 
     def _say(self, messages: list[m.Message]) -> None:
-        self._socket.send(frames.pack(messages))
+        with contextlib.suppress(zmq.Again):  # the hub is gone: the monitor says so next
+            self._socket.send(frames.pack(messages), zmq.NOBLOCK)
 
     def _say_chunk(self, seq: int, offset: int, view: memoryview) -> None:
-        self._socket.send_multipart([frames.pack([m.Chunk(seq, self._world.id, offset)]), view], copy=False)
+        with contextlib.suppress(zmq.Again):
+            self._socket.send_multipart([frames.pack([m.Chunk(seq, self._world.id, offset)]), view], zmq.NOBLOCK, copy=False)
 
     def _end_engine(self, reason: str) -> None:
         """End: the main thread in good order when it is idle, the process by force after a while."""

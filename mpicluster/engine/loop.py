@@ -106,7 +106,11 @@ class Engine:
     def _flush(self) -> None:
         waiting = self.ledger.take_outbox()
         if waiting:
-            self._socket.send(frames.pack(waiting))
+            try:
+                self._socket.send(frames.pack(waiting), zmq.NOBLOCK)
+            except zmq.Again:  # nothing limits what waits here, but there is no hub; the control thread knows
+                self._poller.poll()
+                raise _Stopping from None
         self._last_sent = time.monotonic()
 
     # -- one assignment ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from mpicluster import config
 from mpicluster.errors import LaunchError
 
 __all__ = ["HubProcess"]
@@ -45,6 +46,13 @@ class HubProcess:
         return line
 
     def abandon(self) -> None:
-        """End it: the cluster will not be."""
-        self._process.kill()
-        self._process.wait()
+        """End it: the cluster will not be. It sees that rank 0 has gone, and takes its sockets away."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(config.STOP_GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
