@@ -126,7 +126,7 @@ def start(n: int | None, profile: str, cluster: str | None, mpi: str | None, dae
     log_dir = ours.contact.log_dir if ours.contact else ""
     ours.stop()
     click.echo(f"The cluster has ended: {reason}.", err=True)
-    if not _was_asked(reason):
+    if reason != "it was stopped":  # by a client, or by `mpicluster stop`
         click.echo(f"Its logs: {log_dir}", err=True)
         sys.exit(1)
 
@@ -139,10 +139,6 @@ def _leave_us_alone() -> None:
     """From here on the end is under way and takes seconds: a second Ctrl-C would only leave something behind."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _was_asked(reason: str | None) -> bool:
-    return "shut" in (reason or "") or "asked" in (reason or "")
 
 
 def _say_how_to_connect(cluster: Cluster, daemonized: bool) -> None:

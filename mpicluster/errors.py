@@ -107,7 +107,7 @@ class RemoteError(ClusterError):
     ename: str = ""
     evalue: str = ""
     traceback: str = ""
-    engine_info: dict[str, Any] = {}  # replaced on each instance  # noqa: RUF012
+    engine_info: dict[str, Any] = {}  # replaced on each instance
 
     def __str__(self) -> str:
         return f"{self.ename}: {self.evalue}\n{self.where()}" if self.ename else super().__str__()
@@ -148,6 +148,7 @@ class CompositeError(RemoteError, ExceptionGroup):
     tb_limit = 4
 
     def __new__(cls, message: str, errors: Sequence[Exception]) -> CompositeError:
+        """A group is made whole here: `ExceptionGroup` is immutable."""
         self = super().__new__(cls, message, list(errors))
         self.ename, self.evalue = "CompositeError", message
         return self
@@ -179,7 +180,8 @@ class CompositeError(RemoteError, ExceptionGroup):
     def render_traceback(self) -> str:
         """Each engine's traceback under its header, the first `tb_limit` of them."""
         shown = [
-            e.render_traceback() if isinstance(e, RemoteError) else f"{_header(e)}\n{type(e).__name__}: {e}" for e in self.exceptions[: self.tb_limit]
+            e.render_traceback() if isinstance(e, RemoteError) else f"{_header(e)}\n{type(e).__name__}: {e}"
+            for e in self.exceptions[: self.tb_limit]
         ]
         more = len(self.exceptions) - self.tb_limit
         if more > 0:

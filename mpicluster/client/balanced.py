@@ -77,7 +77,9 @@ class LoadBalancedView(View):
         items = zip_items(sequences)
         chunked = chunksize > 1
         chunks: list[Any] = [items[i : i + chunksize] for i in range(0, len(items), chunksize)] if chunked else items
-        result = AsyncMapResult(self.client, name_of(f), [len(c) for c in chunks] if chunked else [1] * len(items), ordered=ordered, chunked=chunked)
+        result = AsyncMapResult(
+            self.client, name_of(f), [len(c) for c in chunks] if chunked else [1] * len(items), ordered=ordered, chunked=chunked
+        )
         if chunks:
             self._send_map(result, f, chunks, chunked=chunked, block=block)
         return result.get() if block else result

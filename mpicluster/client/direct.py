@@ -118,7 +118,7 @@ class DirectView(View):
             raise TypeError("push takes a dict of names and values")
         block = self._blocks(block)
         result = self._send("push", ns, targets=targets, block=block, what=", ".join(map(repr, ns)))
-        return _waited(result) if block else result
+        return _maybe_waited(result, block=block)
 
     def update(self, ns: dict[str, Any]) -> AsyncResult | None:
         """`push`, as dict has it."""
@@ -146,7 +146,7 @@ class DirectView(View):
         """Empty the engines' namespaces (``comm``, ``rank`` and ``size`` stay)."""
         block = self._blocks(block)
         result = self._send("clear", None, targets=targets, block=block)
-        return _waited(result) if block else result
+        return _maybe_waited(result, block=block)
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
@@ -183,10 +183,10 @@ class DirectView(View):
             targets=ids,
             data=[encode_inline(plan)],
             bulk=raw.tobytes() if small else b"",
-            buffers=() if small else snapshot([memoryview(raw)], block=block),
+            buffers=() if small else snapshot([raw.data], block=block),
             collective="scatter",
         )
-        return _waited(result) if block else result
+        return _maybe_waited(result, block=block)
 
     def gather(self, key: str, *, dist: str = "b", targets: Targets = None, block: bool | None = None) -> Any:
         """The parts of ``key`` put together: one MPI Gatherv to the first engine, and one copy from there.
@@ -239,7 +239,7 @@ class DirectView(View):
             raise TypeError("map needs at least one sequence")
         block = self._blocks(block)
         ids, _ = self._ids(None)
-        whole = [s if hasattr(s, "__len__") and hasattr(s, "__getitem__") else list(s) for s in sequences]
+        whole: list[Any] = [s if hasattr(s, "__len__") and hasattr(s, "__getitem__") else list(s) for s in sequences]
         length = min(len(s) for s in whole)
         parts = list(zip(*(split(s[:length] if len(s) > length else s, len(ids)) for s in whole), strict=True))
         sizes = [len(p[0]) for p in parts]
@@ -266,8 +266,12 @@ class DirectView(View):
         return iter(self.map_async(f, *sequences))
 
 
-def _waited(result: AsyncResult) -> None:
+def _maybe_waited(result: AsyncResult, *, block: bool) -> AsyncResult | None:
+    """For calls whose values are of no interest: the result, or nothing once it is there."""
+    if not block:
+        return result
     result.get()
+    return None
 
 
 def _joined(gathered: Any, dist: str) -> Any:

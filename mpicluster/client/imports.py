@@ -60,7 +60,9 @@ def _statements(frame: FrameType, name: str, fromlist: tuple[str, ...]) -> list[
         for instruction in following:
             if instruction.opname.startswith("STORE_"):
                 alias = instruction.argval
-                plain = alias == name.partition(".")[0] and not any(i.opname == "IMPORT_FROM" for i in following[: following.index(instruction)])
+                plain = alias == name.partition(".")[0] and not any(
+                    i.opname == "IMPORT_FROM" for i in following[: following.index(instruction)]
+                )
                 return [(f"import {name}" if plain else f"import {name} as {alias}", name)]
         return [(f"import {name}", name)]
     if fromlist == ("*",):
@@ -71,6 +73,4 @@ def _statements(frame: FrameType, name: str, fromlist: tuple[str, ...]) -> list[
             break
         if first.opname == "IMPORT_FROM" and second.opname.startswith("STORE_"):
             aliases[first.argval] = second.argval
-    return [
-        (f"from {name} import {n}" + (f" as {aliases[n]}" if aliases.get(n, n) != n else ""), f"{n} from {name}") for n in fromlist
-    ]
+    return [(f"from {name} import {n}" + (f" as {aliases[n]}" if aliases.get(n, n) != n else ""), f"{n} from {name}") for n in fromlist]

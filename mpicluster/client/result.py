@@ -94,7 +94,7 @@ class AsyncResult(Future[Any]):
 
     def _finish_cancelled(self) -> None:
         # a Future that runs cannot be cancelled; this one had not begun
-        with self._condition:  # type: ignore[attr-defined]
+        with self._condition:
             self._state = "PENDING"
         super().cancel()
         self.set_running_or_notify_cancel()
@@ -127,7 +127,7 @@ class AsyncResult(Future[Any]):
                 assert reply is not None
                 try:
                     values.append(self._decode_slot(reply))
-                except Exception as e:  # noqa: BLE001, PERF203 - the remote failure, of any type
+                except Exception as e:  # noqa: BLE001 - the remote failure, of any type
                     errors.append(e)
             causes = [e for e in errors if not isinstance(e, _Abandoned)] or errors
             if len(causes) > 1:
@@ -431,5 +431,3 @@ class _Abandoned(EngineError):
 
 def _moment(seconds: float) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
-
-

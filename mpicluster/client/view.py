@@ -90,5 +90,3 @@ def zip_items(sequences: tuple[Iterable[Any], ...]) -> list[tuple[Any, ...]]:
     if not sequences:
         raise TypeError("map needs at least one sequence")
     return list(zip(*sequences, strict=False))
-
-

@@ -155,6 +155,9 @@ class Cluster:
             self._job = None
         else:
             _started.add(self)
+            # run before whatever was registered earlier: clients close themselves at exit, and one is needed to stop
+            atexit.unregister(_stop_all)
+            atexit.register(_stop_all)
         return self
 
     def _free_contact_path(self, cluster: str) -> Path:
@@ -362,7 +365,6 @@ class Cluster:
         await self.stop_cluster()
 
 
-@atexit.register
 def _stop_all() -> None:
     for cluster in list(_started):
         with contextlib.suppress(ClusterError):

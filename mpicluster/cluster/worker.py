@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -34,7 +34,7 @@ def run_engine(*, profile: str = "default", cluster: str | None = None, owner: i
 
     problem = launch_mpi.check_library(MPI.Get_library_version(), os.environ)
     if problem is not None:
-        return _refuse(problem)
+        _refuse(problem)
     cluster = cluster or _new_id()
     hub, size = None, launch_mpi.launcher_size(os.environ)
     if size is not None and launch_mpi.launcher_rank(os.environ) == 0:
@@ -44,7 +44,7 @@ def run_engine(*, profile: str = "default", cluster: str | None = None, owner: i
     if problem is not None:
         if hub is not None:
             hub.abandon()
-        return _refuse(problem)
+        _refuse(problem)
     if hub is None and world.id == 0:
         hub = _start_hub(profile, cluster, world.size, owner, launcher)
     berth = world.wire.bcast(msgspec.json.decode(hub.answer(), type=Berth) if hub is not None else None)
@@ -58,13 +58,13 @@ def run_engine(*, profile: str = "default", cluster: str | None = None, owner: i
         sys.stderr.write(f"mpicluster engine {world.id}: {e}\n")
         MPI.COMM_WORLD.Abort(1)
     set_current(world)
-    reason = engine.run()
+    engine.run()
     engine.close()
-    _finish(world, reason)
+    _finish(world)
     return 0
 
 
-def _refuse(problem: str) -> int:
+def _refuse(problem: str) -> NoReturn:
     """Say why there is no engine here, and leave without MPI's own farewells."""
     sys.stderr.write(problem.rstrip() + "\n")
     sys.stderr.flush()
@@ -118,7 +118,7 @@ def _limit_threads(world: Any) -> int:
     """Give this engine its share of the cores for BLAS and OpenMP, unless the user has said otherwise. Collective."""
     mine = tuple(sorted(os.sched_getaffinity(0)))
     local = world.local_ranks()
-    sharing = local.allgather(mine).count(mine)
+    sharing: int = local.allgather(mine).count(mine)
     local.Free()
     threads = max(1, min(len(mine), launch_mpi.cores()) // sharing)
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -145,7 +145,7 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _finish(world: Any, reason: str) -> None:
+def _finish(world: Any) -> None:
     """End MPI, which after failures may never return."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -24,8 +24,8 @@ from mpicluster.wire import messages as m
 
 __all__ = ["Control", "Ledger"]
 
-#: A result that waits to be sent with others is sent by this thread after so long.
-_STALE = 0.005
+#: A result that waits to be sent with others is sent by this thread after so many milliseconds.
+_STALE_MS = 5
 #: How long this thread goes on looking after the last such result.
 _ATTENTIVE = 0.2
 
@@ -123,7 +123,7 @@ class Control(threading.Thread):
             poller.register(s, zmq.POLLIN)
         while not self.stopping.is_set():
             attentive = time.monotonic() < self._attentive_until
-            ready = dict(poller.poll(_STALE * 1000 if attentive else None))
+            ready = dict(poller.poll(_STALE_MS if attentive else None))
             if self._wake_in in ready:
                 self._wake_in.recv()
             if attentive:

@@ -155,7 +155,9 @@ class Engine:
                 outcome, data = m.LOST, str(e).encode()
             except MPI.Exception as e:
                 outcome, data = self._mpi_failure(task, e)
-            except (Exception, KeyboardInterrupt, SystemExit) as e:  # noqa: BLE001 - user code may raise anything
+            except _Stopping:
+                raise
+            except BaseException as e:  # noqa: BLE001 - user code may raise anything
                 outcome, data = m.FAILED, self._failure(task, e)
         if task.sizes:
             self.streams.drop(task.seq)
@@ -188,7 +190,7 @@ class Engine:
         self._context.term()
 
 
-class _Stopping(Exception):  # noqa: N818 - control flow
+class _Stopping(Exception):
     """The cluster ends."""
 
 

@@ -84,9 +84,9 @@ class World:
     @staticmethod
     def survives() -> bool:
         """Whether a dead rank leaves the others alive: Open MPI started with ``--with-ft ulfm``."""
-        return os.environ.get("OMPI_MCA_mpi_ft_enable", "").lower() in ("1", "true", "yes") and hasattr(MPI.Intracomm, "Shrink")
+        return os.environ.get("OMPI_MCA_mpi_ft_enable", "").lower() in ("1", "true", "yes") and hasattr(MPI.Intracomm, "Shrink")  # noqa: SIM112 - its name
 
-    def local_ranks(self) -> MPI.Intracomm:
+    def local_ranks(self) -> MPI.Comm:
         """A communicator of the ranks on this host, to be freed by the caller. Collective."""
         return self.wire.Split_type(MPI.COMM_TYPE_SHARED)
 
@@ -130,7 +130,7 @@ class World:
         for comm in comms:
             try:
                 comm.Revoke()
-            except MPI.Exception:  # noqa: PERF203 - revoked by another rank already
+            except MPI.Exception:
                 continue
 
     def heal(self, epoch: int) -> list[int]:
@@ -145,7 +145,7 @@ class World:
             no sound world could be made.
         """
         self.revoke()
-        comm = self.wire
+        comm: Any = self.wire
         for _ in range(_HEAL_ATTEMPTS):
             shrunk = comm.Shrink()
             new, members, sound = self._settle(shrunk)
@@ -158,7 +158,7 @@ class World:
             comm = shrunk
         raise WorldBroken(f"no sound world after {_HEAL_ATTEMPTS} attempts")
 
-    def _settle(self, shrunk: MPI.Intracomm) -> tuple[Any, list[int], bool]:
+    def _settle(self, shrunk: Any) -> tuple[Any, list[int], bool]:
         """The user's communicator of a new world and who is in it; all survivors agree whether it is sound."""
         new: Any = None
         members: list[int] = []

@@ -96,7 +96,7 @@ def _serve(router: Router, orders: Orders) -> None:
     scheduler = router.scheduler
     stopping = False
 
-    def terminate(number: int, frame: object) -> None:
+    def terminate(_number: int, _frame: object) -> None:
         nonlocal stopping
         stopping = True
 

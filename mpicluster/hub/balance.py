@@ -137,7 +137,12 @@ class Balancer:
     @staticmethod
     def _movable(part: Part, idle: list[int]) -> bool:
         submit = part.job.submit
-        return part.balanced and part.state is State.ASSIGNED and not submit.sizes and (not submit.allowed or any(i in submit.allowed for i in idle))
+        return (
+            part.balanced
+            and part.state is State.ASSIGNED
+            and not submit.sizes
+            and (not submit.allowed or any(i in submit.allowed for i in idle))
+        )
 
     def wake_at(self) -> float | None:
         """When `to_withdraw` may have more to say."""

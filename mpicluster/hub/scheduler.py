@@ -529,7 +529,7 @@ class Scheduler:
     def _client_stream(self, client: ClientRecord, message: m.Chunk | m.Credit, frame: Sized | None) -> None:
         """A client sends a piece of what it submitted, or asks for more of a result."""
         for part in client.parts.get(message.name, ()):
-            if type(message) is m.Chunk:
+            if isinstance(message, m.Chunk):
                 if part.index == 0 or part.balanced:
                     if part.engine in self.engines and message.engine == part.engine:
                         self._out.append(Send(self.engines[part.engine].control, m.Chunk(part.seq, part.engine, message.offset), frame))
@@ -543,7 +543,7 @@ class Scheduler:
 
     def _engine_stream(self, engine: EngineRecord, message: m.Chunk | m.Credit, frame: Sized | None) -> None:
         """An engine sends a piece of a result, or asks for more of a payload."""
-        if type(message) is m.Credit:
+        if isinstance(message, m.Credit):
             part = engine.parts.get(message.name)
             if part is not None:
                 self._tell(part.job.client, m.Credit(part.task, engine.info.id, message.nbytes))

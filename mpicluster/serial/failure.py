@@ -75,7 +75,7 @@ def _revive(original: BaseException | None, evalue: str) -> RemoteError:
     if original is None or isinstance(original, RemoteError):
         return RemoteError(evalue)
     try:
-        kind = _class_of(type(original))
+        kind: type[RemoteError] = _class_of(type(original))  # type: ignore[arg-type]  # types are hashable
         error = kind.__new__(kind, *original.args)
         error.args = original.args
         for name in ("errno", "strerror", "filename", "filename2", "name", "path", "obj", "code", "value", "msg"):
@@ -96,7 +96,9 @@ def _short(text: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _class_of(kind: type[BaseException]) -> type[RemoteError]:
-    return type(kind.__name__, (RemoteError, kind), {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__reduce__": _reduce})
+    return type(
+        kind.__name__, (RemoteError, kind), {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__reduce__": _reduce}
+    )
 
 
 def _reduce(self: RemoteError) -> tuple[Any, ...]:

@@ -72,11 +72,11 @@ def _reduce(f: types.FunctionType) -> tuple[Any, ...]:
         value = f.__globals__.get(name)
         if isinstance(value, types.FunctionType | type) and getattr(value, "__module__", None) == _MAIN:
             companions[name] = value
-    cells = []
+    cells: list[tuple[Any, ...]] = []
     for cell in f.__closure__ or ():
         try:
             cells.append((cell.cell_contents,))
-        except ValueError:  # noqa: PERF203 - an empty cell stays empty
+        except ValueError:
             cells.append(())
     attributes = {
         "__name__": f.__name__,

@@ -77,7 +77,7 @@ def encode(obj: Any, inline_up_to: int, what: str = "object") -> Payload:
             stream = pickle.dumps(obj, protocol=5, buffer_callback=out_of_band)
         else:
             stream = functions.dumps(obj, buffer_callback=out_of_band)
-    except Exception as e:  # noqa: BLE001 - an object's own reduction may raise anything
+    except Exception as e:
         raise SerializationError(f"cannot send {what}: {type(e).__name__}: {e}") from e
     if not buffers and len(stream) < inline_up_to:
         return Payload(_PLAIN + stream, [])
@@ -116,5 +116,5 @@ def decode(data: Buffer, buffers: Sequence[Buffer] = (), what: str = "object") -
             parts.append(bytearray(view[position : position + size]))  # a copy, writable
             position += size
         return pickle.loads(stream, buffers=parts)
-    except Exception as e:  # noqa: BLE001 - an object's own reconstruction may raise anything
+    except Exception as e:
         raise SerializationError(f"cannot receive {what}: {type(e).__name__}: {e}") from e

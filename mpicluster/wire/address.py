@@ -20,7 +20,7 @@ def host_addresses() -> list[str]:
         for _, name in socket.if_nameindex():
             try:
                 packed = fcntl.ioctl(s.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-            except OSError:  # noqa: PERF203 - an interface without an address
+            except OSError:
                 continue
             found.append(socket.inet_ntoa(packed[20:24]))
     return sorted(set(found), key=lambda a: (a.startswith("127."), a))

@@ -62,7 +62,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pass
 
 
-class EngineInfo(_Message, tag=1):
+class EngineInfo(_Message, frozen=True, tag=1):
     """One live engine."""
 
     id: int
@@ -76,14 +76,14 @@ class EngineInfo(_Message, tag=1):
 # -- client to hub ---------------------------------------------------------------------------------------------------
 
 
-class Hello(_Message, tag=10):
+class Hello(_Message, frozen=True, tag=10):
     """The first word of a client, on the socket it will listen on."""
 
     client: str
     version: int
 
 
-class Submit(_Message, tag=11):
+class Submit(_Message, frozen=True, tag=11):
     """One call, or all calls of a map: tasks ``first``, ``first + 1``, ...
 
     With ``targets``, the task runs on each of these engines, and ``data`` has one entry for all, or one per target.
@@ -105,31 +105,31 @@ class Submit(_Message, tag=11):
     retries: int
 
 
-class Cancel(_Message, tag=12):
+class Cancel(_Message, frozen=True, tag=12):
     """Do not start these tasks; answered by a `Verdict`."""
 
     request: int
     tasks: list[int]
 
 
-class Status(_Message, tag=13):
+class Status(_Message, frozen=True, tag=13):
     """How is everything? Answered by `StatusReply`."""
 
     request: int
 
 
-class Shutdown(_Message, tag=14):
+class Shutdown(_Message, frozen=True, tag=14):
     """End the cluster."""
 
 
-class Goodbye(_Message, tag=15):
+class Goodbye(_Message, frozen=True, tag=15):
     """The client leaves; forget its tasks."""
 
 
 # -- both ways -------------------------------------------------------------------------------------------------------
 
 
-class Chunk(_Message, tag=20):
+class Chunk(_Message, frozen=True, tag=20):
     """Part of a bulk payload: its bytes are the next frame. ``name`` is a task at the client, a seq at an engine."""
 
     name: int
@@ -137,7 +137,7 @@ class Chunk(_Message, tag=20):
     offset: int
 
 
-class Credit(_Message, tag=21):
+class Credit(_Message, frozen=True, tag=21):
     """So many more bytes of a bulk payload may be sent. Negative: no more of it will be sent, or is wanted.
 
     A credit for another ``engine`` than before starts the payload anew: its task moved there.
@@ -151,7 +151,7 @@ class Credit(_Message, tag=21):
 # -- hub to client ---------------------------------------------------------------------------------------------------
 
 
-class Welcome(_Message, tag=30):
+class Welcome(_Message, frozen=True, tag=30):
     """The hub knows the client."""
 
     cluster: str
@@ -164,7 +164,7 @@ class Welcome(_Message, tag=30):
     survives: bool
 
 
-class Engines(_Message, tag=31):
+class Engines(_Message, frozen=True, tag=31):
     """The engines changed."""
 
     epoch: int
@@ -173,7 +173,7 @@ class Engines(_Message, tag=31):
     reason: str
 
 
-class Result(_Message, tag=32):
+class Result(_Message, frozen=True, tag=32):
     """What became of a task on one engine."""
 
     task: int
@@ -187,21 +187,21 @@ class Result(_Message, tag=32):
     stderr: str
 
 
-class Verdict(_Message, tag=33):
+class Verdict(_Message, frozen=True, tag=33):
     """Whether all tasks of a `Cancel` were stopped before they started."""
 
     request: int
     cancelled: bool
 
 
-class StatusReply(_Message, tag=34):
+class StatusReply(_Message, frozen=True, tag=34):
     """JSON for a `Status`."""
 
     request: int
     text: bytes
 
 
-class Farewell(_Message, tag=35):
+class Farewell(_Message, frozen=True, tag=35):
     """The cluster ends, and why."""
 
     reason: str
@@ -210,11 +210,11 @@ class Farewell(_Message, tag=35):
 # -- hub to engine ---------------------------------------------------------------------------------------------------
 
 
-class Registered(_Message, tag=40):
+class Registered(_Message, frozen=True, tag=40):
     """The hub knows the engine."""
 
 
-class Assign(_Message, tag=41):
+class Assign(_Message, frozen=True, tag=41):
     """Run this."""
 
     seq: int
@@ -229,14 +229,14 @@ class Assign(_Message, tag=41):
     targets: list[int]
 
 
-class Expect(_Message, tag=48):
+class Expect(_Message, frozen=True, tag=48):
     """A bulk payload for this assignment will come in buffers of these sizes (to the control thread)."""
 
     seq: int
     sizes: list[int]
 
 
-class Enter(_Message, tag=42):
+class Enter(_Message, frozen=True, tag=42):
     """All targets are ready: enter the collective, in this epoch. ``metas`` are what each target said in `Ready`."""
 
     seq: int
@@ -244,32 +244,32 @@ class Enter(_Message, tag=42):
     metas: list[bytes]
 
 
-class Abandon(_Message, tag=43):
+class Abandon(_Message, frozen=True, tag=43):
     """The collective will not happen."""
 
     seq: int
 
 
-class Forget(_Message, tag=44):
+class Forget(_Message, frozen=True, tag=44):
     """These functions are not needed any more."""
 
     fn_ids: list[int]
 
 
-class Withdraw(_Message, tag=45):
+class Withdraw(_Message, frozen=True, tag=45):
     """Give back what has not begun; answered by `Withdrawn`."""
 
     seqs: list[int]
 
 
-class Heal(_Message, tag=46):
+class Heal(_Message, frozen=True, tag=46):
     """Ranks died: shrink the world to its survivors. ``engines`` are those the hub counts on."""
 
     epoch: int
     engines: list[int]
 
 
-class Stop(_Message, tag=47):
+class Stop(_Message, frozen=True, tag=47):
     """End."""
 
     reason: str
@@ -278,7 +278,7 @@ class Stop(_Message, tag=47):
 # -- engine to hub ---------------------------------------------------------------------------------------------------
 
 
-class Register(_Message, tag=50):
+class Register(_Message, frozen=True, tag=50):
     """The first word of an engine, on each of its two sockets."""
 
     engine: EngineInfo
@@ -287,7 +287,7 @@ class Register(_Message, tag=50):
     survives: bool
 
 
-class Done(_Message, tag=51):
+class Done(_Message, frozen=True, tag=51):
     """The outcome of an assignment: `OK`, `FAILED`, ... with the value or the failure as payload."""
 
     seq: int
@@ -300,28 +300,28 @@ class Done(_Message, tag=51):
     stderr: str
 
 
-class Ready(_Message, tag=52):
+class Ready(_Message, frozen=True, tag=52):
     """At the door of a collective, with what the others must know to enter it."""
 
     seq: int
     meta: bytes
 
 
-class Withdrawn(_Message, tag=53):
+class Withdrawn(_Message, frozen=True, tag=53):
     """Of a `Withdraw`: given back, and begun already."""
 
     returned: list[int]
     begun: list[int]
 
 
-class Healed(_Message, tag=54):
+class Healed(_Message, frozen=True, tag=54):
     """The world of this epoch is sound here. ``engines`` by their new rank."""
 
     epoch: int
     engines: list[int]
 
 
-class HealFailed(_Message, tag=55):
+class HealFailed(_Message, frozen=True, tag=55):
     """The world could not be mended."""
 
     epoch: int
