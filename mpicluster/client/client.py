@@ -354,6 +354,8 @@ class Client:
                     del self._pending[message.task]
             if message.task not in self._pending:
                 self._uploads.pop(message.task, None)
+                for key in [k for k in self._downloads if k[0] == message.task]:
+                    del self._downloads[key]  # of an engine that died while it sent
         if slot is not None:
             pending.result._deliver(slot, Reply(message, buffers, time.time()))
 

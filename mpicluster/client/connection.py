@@ -13,6 +13,7 @@ import socket as sockets
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -63,7 +64,7 @@ class Connection:
 
     def _address(self) -> str:
         contact = self._contact
-        if contact.host == sockets.gethostname() and os.path.exists(contact.ipc.removeprefix("ipc://")):
+        if contact.host == sockets.gethostname() and Path(contact.ipc.removeprefix("ipc://")).exists():
             return contact.ipc
         address = reachable(contact.tcp)
         if address is None:

@@ -223,7 +223,7 @@ class DirectView(View):
         result = self._call(
             "reduce",
             "reduce",
-            lambda limit: (b"", Payload(encode_inline((name, op), f"the operation {name_of(op)}"), [])),
+            lambda _limit: (b"", Payload(encode_inline((name, op), f"the operation {name_of(op)}"), [])),
             targets=targets,
             block=True,
             assemble=lambda values: values[0][1],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dis
+import itertools
 import sys
 import threading
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def _statements(frame: FrameType, name: str, fromlist: tuple[str, ...]) -> list[
     if fromlist == ("*",):
         return [(f"from {name} import *", f"* from {name}")]
     aliases = {}
-    for first, second in zip(following, following[1:], strict=False):
+    for first, second in itertools.pairwise(following):
         if first.opname == "IMPORT_NAME":
             break
         if first.opname == "IMPORT_FROM" and second.opname.startswith("STORE_"):
