@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,16 @@ def _plain_word(_ctx: click.Context, _param: click.Parameter, value: str | None)
     if value is not None and (not value or "/" in value or value.startswith(".")):
         raise click.BadParameter(f"{value!r} is not a plain word")
     return value
+
+
+def _local_pid(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """``PID`` or ``PID@HOST``; None for a process of another host, which cannot be watched from here."""
+    if value is None:
+        return None
+    pid, _, host = value.partition("@")
+    if not pid.isdigit():
+        raise click.BadParameter(f"{value!r} is not a process: PID or PID@HOST")
+    return int(pid) if not host or host == socket.gethostname() else None
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -76,8 +87,8 @@ def main() -> None:
 @main.command()
 @_profile
 @click.option("--cluster", default=None, callback=_plain_word, help="Id of the cluster; made up if not given.")
-@click.option("--owner", type=int, default=None, help="Process of this host with whose end the cluster ends.")
-@click.option("--launcher", type=int, default=None, hidden=True)
+@click.option("--owner", metavar="PID[@HOST]", callback=_local_pid, help="Process with whose end the cluster ends.")
+@click.option("--launcher", callback=_local_pid, hidden=True)
 def engine(profile: str, cluster: str | None, owner: int | None, launcher: int | None) -> None:
     """Be one engine: run this under mpiexec or srun.
 
@@ -274,6 +285,7 @@ def status(cluster: str | None, profile: str, as_json: bool, timeout: float) -> 
     with Client(contact, timeout=timeout, wait=False) as rc:
         facts = rc.status()
     facts["hub"].setdefault("host", contact.host)
+    facts["engines"].sort(key=lambda e: e["id"])
     click.echo(json.dumps(facts, indent=1, default=str) if as_json else words.status(facts))
 
 

@@ -21,6 +21,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from mpicluster import config
 from mpicluster.errors import ClosedError, ClusterStopped, NoCluster, ProtocolError
+from mpicluster.selector import Selector
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 from mpicluster.wire.address import reachable
@@ -115,7 +116,7 @@ class Connection:
     @property
     def in_listener(self) -> bool:
         """Whether the caller is the listening thread, which must never wait for an answer."""
-        return threading.current_thread() is self._thread
+        return threading.get_ident() == self._thread.ident
 
     def close(self) -> None:
         """Say goodbye and end the thread. What was said before still goes out."""
@@ -133,11 +134,11 @@ class Connection:
             self._thread.join()
 
     def _run(self) -> None:
-        poller = zmq.Poller()
+        selector = Selector()
         for s in (self._listen, self._monitor, self._wake_in):
-            poller.register(s, zmq.POLLIN)
+            selector.register(s)
         while True:
-            ready = dict(poller.poll())
+            ready = selector.wait()
             if self._listen in ready:
                 self._drain()
             if self._wake_in in ready:
@@ -147,7 +148,8 @@ class Connection:
                 self._drain()  # its last words
                 refused = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
                 self._on_lost("the hub refused this client's key" if refused else "the connection to the hub was lost")
-                poller.unregister(self._monitor)
+                selector.unregister(self._monitor)
+        selector.close()
         self._listen.disable_monitor()
         for s, linger in ((self._talk, 1000), (self._listen, 0), (self._monitor, 0), (self._wake_in, 0), (self._wake_out, 0)):
             s.close(linger=linger)

@@ -9,11 +9,11 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpicluster.errors import ClusterError, EngineError, TaskAborted
+from mpicluster.errors import EngineError, TaskAborted
 from mpicluster.serial.failure import compose, restore
 from mpicluster.serial.payload import decode
 from mpicluster.wire import messages as m
@@ -52,8 +52,8 @@ class AsyncResult(Future[Any]):
         self._assemble = assemble
         self._replies: list[Reply | None] = [None] * slots
         self._arrived = 0
-        #: guards the slots; notified at each arrival
-        self._arrival = threading.Condition()
+        #: guards the slots; notified at each arrival, and by Future at the end
+        self._arrival: threading.Condition = self._condition
         #: why slots that are empty stay so
         self._ended: Exception | None = None
         self._decoded = False
@@ -63,7 +63,6 @@ class AsyncResult(Future[Any]):
         self.submitted = time.time()
         #: task numbers at the hub, in order of slots
         self.msg_ids: list[int] = []
-        self.set_running_or_notify_cancel()
 
     # -- the client's side -------------------------------------------------------------------------------------------
 
@@ -74,13 +73,14 @@ class AsyncResult(Future[Any]):
                 return
             self._replies[slot] = reply
             self._arrived += 1
-            complete = self._arrived == len(self._replies)
-            self._arrival.notify_all()
-        if complete:
-            if self._replies and all(r is not None and r.message.outcome == m.ABORTED for r in self._replies):
-                self._finish_cancelled()
-            else:
-                self.set_result(None)  # the value itself is decoded by whoever asks
+            if self._arrived < len(self._replies):
+                self._arrival.notify_all()
+                return
+        if all(r is not None and r.message.outcome == m.ABORTED for r in self._replies):
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        else:
+            self.set_result(None)  # the value itself is decoded by whoever asks
 
     def _fail(self, error: Exception) -> None:
         """No answer will come any more; called in the listening thread, or by `close`."""
@@ -91,13 +91,6 @@ class AsyncResult(Future[Any]):
             self._arrival.notify_all()
         if not self.done():
             self.set_exception(error)
-
-    def _finish_cancelled(self) -> None:
-        # a Future that runs cannot be cancelled; this one had not begun
-        with self._condition:
-            self._state = "PENDING"
-        super().cancel()
-        self.set_running_or_notify_cancel()
 
     # -- values ------------------------------------------------------------------------------------------------------
 
@@ -173,14 +166,9 @@ class AsyncResult(Future[Any]):
             raise RuntimeError("waiting for a result here would wait forever: this thread is the one that receives it")
         if timeout is not None and timeout < 0:
             timeout = None
-        try:
-            super().result(timeout)
-        except TimeoutError:
-            if self.done():
-                return
-            raise TimeoutError(f"{self!r} is not ready after {timeout} s: {self.progress} of {len(self)} done") from None
-        except (CancelledError, ClusterError):
-            return  # `_resolve` says which
+        with self._arrival:
+            if not self._arrival.wait_for(self.done, timeout):
+                raise TimeoutError(f"{self!r} is not ready after {timeout} s: {self.progress} of {len(self)} done")
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The error, None if there is none; waits like `result`."""
@@ -194,6 +182,10 @@ class AsyncResult(Future[Any]):
     def r(self) -> Any:
         """`get` as a property."""
         return self.result()
+
+    def running(self) -> bool:
+        """Whether it is not done: what has begun, only the engines know."""
+        return not self.done()
 
     def ready(self) -> bool:
         """Whether it is done, well or not."""

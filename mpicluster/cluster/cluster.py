@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import secrets
+import socket
 import sys
 import time
 import weakref
@@ -133,7 +134,7 @@ class Cluster:
         folder = logs.log_dir(self.profile, cluster, create=True)
         worker = [sys.executable, "-m", "mpicluster", "engine", "--profile", self.profile, "--cluster", cluster]
         if not detach:
-            worker += ["--owner", str(os.getpid())]
+            worker += ["--owner", f"{os.getpid()}@{socket.gethostname()}"]
         argv = launch_mpi.command(installation, n, worker)
         env = launch_mpi.environment(installation, os.environ, root=os.geteuid() == 0)
         self._pid = os.getpid()
@@ -141,7 +142,7 @@ class Cluster:
             try:
                 # only the shell knows, before it becomes mpiexec, which pid mpiexec will have
                 self._job = Job(
-                    ["/bin/sh", "-c", 'exec "$@" --launcher $$', "sh", *argv],
+                    ["/bin/sh", "-c", 'exec "$@" --launcher "$$@$0"', socket.gethostname(), *argv],
                     env=env,
                     log=folder / "mpiexec.log",
                     mark=(ending.MARK, str(folder)),

@@ -19,13 +19,14 @@ from zmq.utils.monitor import recv_monitor_message
 from mpicluster.config import STOP_GRACE
 from mpicluster.engine.streams import Streams
 from mpicluster.engine.world import MPI, World, WorldBroken
+from mpicluster.selector import Selector
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 
 __all__ = ["Control", "Ledger"]
 
-#: A result that waits to be sent with others is sent by this thread after so many milliseconds.
-_STALE_MS = 5
+#: A result that waits to be sent with others is sent by this thread after so many seconds.
+_STALE = 0.005
 #: How long this thread goes on looking after the last such result.
 _ATTENTIVE = 0.2
 
@@ -100,6 +101,7 @@ class Control(threading.Thread):
         self.end_of_waits.bind("inproc://end")
         self._end = context.socket(zmq.PAIR)
         self._end.connect("inproc://end")
+        self._selector = Selector()
         self._attentive_until = 0.0
         socket.send(frames.pack([m.Register(info, "control", world.library(), world.survives())]))
 
@@ -118,12 +120,12 @@ class Control(threading.Thread):
 
     def run(self) -> None:
         """Serve until the cluster ends."""
-        poller = zmq.Poller()
+        selector = self._selector
         for s in (self._socket, self._monitor, self._wake_in):
-            poller.register(s, zmq.POLLIN)
+            selector.register(s)
         while not self.stopping.is_set():
             attentive = time.monotonic() < self._attentive_until
-            ready = dict(poller.poll(_STALE_MS if attentive else None))
+            ready = selector.wait(_STALE if attentive else None)
             if self._wake_in in ready:
                 self._wake_in.recv()
             if attentive:
@@ -135,6 +137,7 @@ class Control(threading.Thread):
             if self._monitor in ready:
                 recv_monitor_message(self._monitor)
                 self._end_engine("the hub is gone")
+        selector.close()
         self._socket.disable_monitor()
         self._end.send(b"")
         for s in (self._socket, self._wake_in, self._monitor, self._wake_out):
@@ -184,10 +187,12 @@ class Control(threading.Thread):
     def _say(self, messages: list[m.Message]) -> None:
         with contextlib.suppress(zmq.Again):  # the hub is gone: the monitor says so next
             self._socket.send(frames.pack(messages), zmq.NOBLOCK)
+        self._selector.used(self._socket)
 
     def _say_chunk(self, seq: int, offset: int, view: memoryview) -> None:
         with contextlib.suppress(zmq.Again):
             self._socket.send_multipart([frames.pack([m.Chunk(seq, self._world.id, offset)]), view], zmq.NOBLOCK, copy=False)
+        self._selector.used(self._socket)
 
     def _end_engine(self, reason: str) -> None:
         """End: the main thread in good order when it is idle, the process by force after a while."""

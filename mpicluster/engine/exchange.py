@@ -6,20 +6,25 @@ alone what can fail alone (evaluate a name, allocate), so that it can still fail
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
 from mpicluster.engine import collective
-from mpicluster.engine.world import MPI
+from mpicluster.engine.world import MPI, WorldBroken
 from mpicluster.serial.partition import Scattering, is_plain_array
 from mpicluster.serial.payload import decode, encode_inline
 from mpicluster.wire.messages import Assign
 
 __all__ = ["Abandoned", "Door", "broadcast", "gather", "reduce", "scatter"]
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Abandoned(RuntimeError):
@@ -48,6 +53,20 @@ class Door(Protocol):
         """The payload streamed to this engine."""
 
 
+def _in_a_sound_world(exchange: Callable[P, T]) -> Callable[P, T]:
+    """An error of MPI within the engine's own collective means that a rank died: it is told as `WorldBroken`."""
+
+    @functools.wraps(exchange)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return exchange(*args, **kwargs)
+        except MPI.Exception as e:
+            raise WorldBroken(str(e)) from e
+
+    return wrapper
+
+
+@_in_a_sound_world
 def broadcast(task: Assign, door: Door) -> Sequence[Any]:
     """The root's payload, at every target. One Ibcast per buffer."""
     buffers = door.bulk() if door.position == 0 else [np.empty(size, np.uint8) for size in task.sizes]
@@ -56,6 +75,7 @@ def broadcast(task: Assign, door: Door) -> Sequence[Any]:
     return buffers
 
 
+@_in_a_sound_world
 def scatter(task: Assign, plan: Scattering, door: Door) -> Any:
     """This engine's part of what the root has. One Iscatterv."""
     me = door.position
@@ -72,6 +92,7 @@ def scatter(task: Assign, plan: Scattering, door: Door) -> Any:
     return value[0] if plan.flatten and len(value) == 1 else value
 
 
+@_in_a_sound_world
 def gather(value: Any, name: str, door: Door) -> Any:
     """All parts at the root: ``("array", whole, sizes)`` or ``("objects", [pickle, ...])``; None elsewhere.
 
@@ -162,6 +183,7 @@ _FOLD_OPS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+@_in_a_sound_world
 def reduce(value: Any, name: str, op: str | Callable[[Any, Any], Any], door: Door) -> Any:
     """The parts combined, at the root: ``("value", result)``; None elsewhere.
 

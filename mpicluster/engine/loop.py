@@ -22,6 +22,7 @@ from mpicluster.engine.executor import Executor
 from mpicluster.engine.namespace import Namespace, Output
 from mpicluster.engine.streams import PayloadLost, Streams
 from mpicluster.engine.world import MPI, World, WorldBroken
+from mpicluster.selector import Selector
 from mpicluster.serial.failure import capture
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
@@ -46,9 +47,9 @@ class Engine:
         register = m.Register(self.info, "main", world.library(), world.survives())
         self._socket.send(frames.pack([register]))
         self.control = Control(world, self.info, connect(b"e%dc" % world.id, self._context), self.ledger, self.streams, self._context)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self.control.end_of_waits, zmq.POLLIN)
+        self._selector = Selector()
+        self._selector.register(self._socket)
+        self._selector.register(self.control.end_of_waits)
         self.namespace = Namespace()
         self._give_names()
         self._epoch_given = world.epoch
@@ -92,7 +93,7 @@ class Engine:
             except zmq.Again:
                 if heard or not wait:
                     return answers
-                self._poller.poll()  # the control thread ends this wait when the hub is gone
+                self._selector.wait()  # the control thread ends this wait when the hub is gone
                 if self.control.stopping.is_set():
                     raise _Stopping from None
                 continue
@@ -108,8 +109,9 @@ class Engine:
         if waiting:
             try:
                 self._socket.send(frames.pack(waiting), zmq.NOBLOCK)
+                self._selector.used(self._socket)
             except zmq.Again:  # nothing limits what waits here, but there is no hub; the control thread knows
-                self._poller.poll()
+                self._selector.wait()
                 raise _Stopping from None
         self._last_sent = time.monotonic()
 
@@ -136,32 +138,31 @@ class Engine:
             self._give_names()
         started = time.time()
         outcome, data, sizes = m.OK, b"", []
-        with self._output.task():
-            try:
-                self._in_user_code = True
-                try:
-                    result = self._executor.run(task, _Door(self, task))
-                finally:
-                    self._in_user_code = False
-                started = result.started
-                data, sizes = result.payload.data, result.payload.sizes
-                if sizes:
-                    self.streams.offer(task.seq, result.payload.buffers)
-            except Abandoned:
-                outcome = m.ABANDONED
-            except WorldBroken as e:
-                outcome, data = m.LOST, f"an engine died during this {task.collective}: {e}".encode()
-            except PayloadLost as e:
-                outcome, data = m.LOST, str(e).encode()
-            except MPI.Exception as e:
-                outcome, data = self._mpi_failure(task, e)
-            except _Stopping:
-                raise
-            except BaseException as e:  # noqa: BLE001 - user code may raise anything
-                outcome, data = m.FAILED, self._failure(task, e)
+        self._output.begin()
+        self._in_user_code = True
+        try:
+            result = self._executor.run(task, _Door(self, task))
+            self._in_user_code = False
+            started = result.started
+            data, sizes = result.payload.data, result.payload.sizes
+            if sizes:
+                self.streams.offer(task.seq, result.payload.buffers)
+        except Abandoned:
+            outcome = m.ABANDONED
+        except WorldBroken as e:
+            outcome, data = m.LOST, f"an engine died during this {task.collective}: {e}".encode()
+        except PayloadLost as e:
+            outcome, data = m.LOST, str(e).encode()
+        except _Stopping:
+            raise
+        except BaseException as e:  # noqa: BLE001 - user code may raise anything
+            self._in_user_code = False
+            outcome, data = m.FAILED, self._failure(task, e)
+        finally:
+            self._in_user_code = False
+            stdout, stderr = self._output.end()
         if task.sizes:
             self.streams.drop(task.seq)
-        stdout, stderr = self._output.taken
         return m.Done(task.seq, outcome, data, sizes, started, time.time(), stdout, stderr)
 
     def _failure(self, task: m.Assign, error: BaseException) -> bytes:
@@ -175,16 +176,10 @@ class Engine:
         }
         return capture(error, where)
 
-    def _mpi_failure(self, task: m.Assign, error: MPI.Exception) -> tuple[int, bytes]:
-        """An error of MPI itself: a collective of the engine was broken by a death, or user code met one."""
-        if task.collective:
-            return m.LOST, f"an engine died, or MPI failed, during this {task.collective}: {error}".encode()
-        error.add_note("If a rank died: `comm` is another communicator, of the survivors, in the next task.")
-        return m.FAILED, self._failure(task, error)
-
     def close(self) -> None:
         """Close the sockets, after the control thread ended."""
         self.control.join()
+        self._selector.close()
         self.control.end_of_waits.close(linger=0)
         self._socket.close(linger=1000)
         self._context.term()
@@ -203,8 +198,7 @@ class _Door:
 
     @property
     def position(self) -> int:
-        targets = self._task.targets
-        return targets.index(self._engine.world.id) if targets else 0
+        return self._task.targets.index(self._engine.world.id)
 
     def bulk(self) -> Sequence[Any]:
         return self._engine.streams.take(self._task.seq)
@@ -224,6 +218,8 @@ class _Door:
 
 def _advise(error: BaseException) -> None:
     """Add to the commonest first errors what to do about them."""
+    if isinstance(error, MPI.Exception):
+        error.add_note("hint: if a rank died, `comm` is a new communicator, of the survivors, in the next task")
     if isinstance(error, NameError) and error.name:
         error.add_note(
             f"hint: {error.name!r} is looked up on the engine: push it there (view[{error.name!r}] = ...), "

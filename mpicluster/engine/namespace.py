@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import sys
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TextIO
 
 from mpicluster.config import MAX_OUTPUT
@@ -105,13 +103,14 @@ class _Stream(io.TextIOBase):
         return self._original.fileno()
 
     def write(self, text: str) -> int:
-        if self._kept is None:
+        kept = self._kept  # another thread may write while the task ends
+        if kept is None:
             return self._original.write(text)
         room = MAX_OUTPUT - self._size
         if room > 0:
-            self._kept.append(text[:room])
+            kept.append(text[:room])
             if len(text) >= room:
-                self._kept.append(f"\n[output above {MAX_OUTPUT} characters was dropped]\n")
+                kept.append(f"\n[output above {MAX_OUTPUT} characters was dropped]\n")
         self._size += len(text)
         return len(text)
 
@@ -134,14 +133,11 @@ class Output:
         self.out, self.err = _Stream(sys.stdout), _Stream(sys.stderr)
         sys.stdout, sys.stderr = self.out, self.err
 
-    @contextmanager
-    def task(self) -> Iterator[None]:
-        """Keep what is written meanwhile; ``take`` gives it."""
+    def begin(self) -> None:
+        """Keep what is written from now on."""
         self.out.begin()
         self.err.begin()
-        try:
-            yield
-        finally:
-            self.taken = self.out.end(), self.err.end()
 
-    taken: tuple[str, str] = ("", "")
+    def end(self) -> tuple[str, str]:
+        """What was written since `begin`: standard output and error."""
+        return self.out.end(), self.err.end()

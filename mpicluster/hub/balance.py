@@ -31,6 +31,9 @@ class Balancer:
         #: by client and the engines allowed, so that clients take turns
         self._queues: dict[tuple[str, tuple[int, ...]], deque[Part]] = {}
         self.hungry: set[int] = set()
+        #: engines without a part, and with more than one
+        self._idle: set[int] = set()
+        self._crowded: set[int] = set()
 
     @property
     def waiting(self) -> int:
@@ -55,15 +58,17 @@ class Balancer:
         return 1 + max(1, min(PREFETCH_MAX, int(PREFETCH_TIME / max(engine.mean, 1e-6))))
 
     def update(self, engine: EngineRecord) -> None:
-        """Note whether an engine has room."""
-        if len(engine.parts) < self.depth(engine):
-            self.hungry.add(engine.info.id)
-        else:
-            self.hungry.discard(engine.info.id)
+        """Note how many parts an engine has, whenever that has changed."""
+        me, load = engine.info.id, len(engine.parts)
+        (self.hungry.add if load < self.depth(engine) else self.hungry.discard)(me)
+        (self._idle.discard if load else self._idle.add)(me)
+        (self._crowded.add if load > 1 else self._crowded.discard)(me)
 
     def remove(self, engine: int) -> None:
         """An engine is gone."""
         self.hungry.discard(engine)
+        self._idle.discard(engine)
+        self._crowded.discard(engine)
 
     def assignments(self) -> Iterable[tuple[EngineRecord, Part]]:
         """Pairs to assign now; the caller assigns each before it asks for the next."""
@@ -119,23 +124,20 @@ class Balancer:
 
     def to_withdraw(self, now: float) -> list[tuple[EngineRecord, list[Part]]]:
         """Parts to take back from engines that have too many, while others have none."""
-        if self._queues:
-            return []
-        idle = [i for i in self.hungry if not self._engines[i].parts]
-        if not idle:
+        if self._queues or not self._idle or not self._crowded:
             return []
         chosen = []
-        for engine in self._engines.values():
-            if len(engine.parts) < 2 or engine.withdrawing or now - engine.begun_at < _PATIENCE:
+        for engine in [self._engines[i] for i in self._crowded]:
+            if engine.withdrawing or now - engine.begun_at < _PATIENCE:
                 continue
             # the oldest is running; half of the rest, the newest, goes elsewhere
-            rest = [p for p in list(engine.parts.values())[1:] if self._movable(p, idle)]
+            rest = [p for p in list(engine.parts.values())[1:] if self._movable(p, self._idle)]
             if rest:
                 chosen.append((engine, rest[len(rest) // 2 :]))
         return chosen
 
     @staticmethod
-    def _movable(part: Part, idle: list[int]) -> bool:
+    def _movable(part: Part, idle: set[int]) -> bool:
         submit = part.job.submit
         return (
             part.balanced
@@ -144,9 +146,9 @@ class Balancer:
             and (not submit.allowed or any(i in submit.allowed for i in idle))
         )
 
-    def wake_at(self) -> float | None:
-        """When `to_withdraw` may have more to say."""
-        if self._queues or not any(not self._engines[i].parts for i in self.hungry):
+    def wake_at(self, now: float) -> float | None:
+        """When `to_withdraw` will have more to say than at ``now`` if nothing happens."""
+        if self._queues or not self._idle or not self._crowded:
             return None
-        times = [e.begun_at + _PATIENCE for e in self._engines.values() if len(e.parts) > 1 and not e.withdrawing]
-        return min(times, default=None)
+        times = [self._engines[i].begun_at + _PATIENCE for i in self._crowded if not self._engines[i].withdrawing]
+        return min((t for t in times if t > now), default=None)

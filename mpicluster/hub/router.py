@@ -19,6 +19,7 @@ from mpicluster import config
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.gate import Dropped, Gate
 from mpicluster.hub.scheduler import Scheduler, Send
+from mpicluster.selector import Selector
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 
@@ -28,6 +29,10 @@ _log = logging.getLogger(__name__)
 
 #: Messages taken from one socket before the others have their turn.
 _DRAIN = 256
+#: Flags as plain numbers, which cost less than pyzmq's enums.
+_NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+#: Copying a small frame costs less than keeping track of it.
+_COPY_BELOW = 64 * 1024
 
 
 class Keys(NamedTuple):
@@ -70,8 +75,8 @@ class Router:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 4096)
         self._gate = Gate(self._context, {"client": keys.client_public, "engine": keys.engine_public}, self.dropped)
-        self._poller = zmq.Poller()
-        self._poller.register(self._gate.socket, zmq.POLLIN)
+        self._selector = Selector()
+        self._selector.register(self._gate.socket)
         self._monitors: dict[zmq.Socket[bytes], zmq.Socket[bytes]] = {}
         self._client_sockets: list[zmq.Socket[bytes]] = []
         self._engine_sockets: list[zmq.Socket[bytes]] = []
@@ -107,8 +112,8 @@ class Router:
             socket.setsockopt(zmq.HEARTBEAT_IVL, int(config.HEARTBEAT * 1000))
             socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(config.HEARTBEAT_TIMEOUT * 1000))
             port = socket.bind_to_random_port(address)
-        self._poller.register(socket, zmq.POLLIN)
-        self._poller.register(monitor, zmq.POLLIN)
+        self._selector.register(socket)
+        self._selector.register(monitor)
         self._monitors[monitor] = socket
         group.append(socket)
         return port
@@ -117,11 +122,11 @@ class Router:
 
     def watch(self, descriptor: int) -> None:
         """Let `run_once` also wait for a file descriptor."""
-        self._poller.register(descriptor, zmq.POLLIN)
+        self._selector.register(descriptor)
 
     def unwatch(self, descriptor: int) -> None:
         """End `watch`."""
-        self._poller.unregister(descriptor)
+        self._selector.unregister(descriptor)
 
     def run_once(self, timeout: float | None) -> list[int]:
         """One turn: wait (at most ``timeout`` seconds), drain, decide, flush. The watched descriptors that are readable."""
@@ -130,10 +135,11 @@ class Router:
         if wake is not None:
             left = max(0.0, wake - time.monotonic())
             timeout = left if timeout is None else min(timeout, left)
-        ready = dict(self._poller.poll(None if timeout is None else int(timeout * 1000) + 1))
+        ready = self._selector.wait(timeout)
         for socket in ready:
             if socket is self._gate.socket:
                 self._gate.answer()
+                self._selector.used(socket)
             elif socket in self._monitors:
                 self._disconnections(socket, self._monitors[socket])
             elif socket in self._client_sockets:
@@ -146,10 +152,14 @@ class Router:
     def _drain(self, socket: Any, handle: Callable[[Any, bytes, Any, Any], None]) -> None:
         for _ in range(_DRAIN):
             try:
-                identity = socket.recv(zmq.NOBLOCK)
+                identity = socket.recv(_NOBLOCK)
             except zmq.Again:
                 return
-            parts = socket.recv_multipart(copy=False) if socket.rcvmore else []
+            parts = []
+            more = socket.rcvmore
+            while more:
+                parts.append(socket.recv(_NOBLOCK, copy=False))
+                more = parts[-1].more
             if not 1 <= len(parts) <= 2:
                 self.dropped.count("malformed", f"{len(parts)} frames")
                 continue
@@ -160,6 +170,7 @@ class Router:
                 handle(socket, identity, parts[0], parts[1] if len(parts) == 2 else None)
             except ProtocolError as e:
                 self.dropped.count("malformed", str(e))
+        self._selector.used(socket)  # there may be more
 
     def _client_message(self, socket: Any, identity: bytes, head: Any, frame: Any) -> None:
         messages = frames.from_client.unpack(head.buffer)
@@ -239,8 +250,13 @@ class Router:
         if socket is None:
             return  # gone: its disconnection is being dealt with
         try:
-            socket.send(to, zmq.SNDMORE | zmq.NOBLOCK)
-            socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+            socket.send(to, _MORE)
+            if len(parts) == 1:
+                socket.send(parts[0], _NOBLOCK, copy=len(parts[0]) < _COPY_BELOW)
+            else:
+                socket.send(parts[0], _MORE)
+                socket.send(parts[1], _NOBLOCK, copy=False)
+            self._selector.used(socket)
         except zmq.ZMQError as e:
             if e.errno != zmq.EHOSTUNREACH:
                 raise
@@ -283,6 +299,7 @@ class Router:
 
     def close(self) -> None:
         """Close all sockets, after what was sent is out (at most their linger)."""
+        self._selector.close()
         for monitor, socket in self._monitors.items():
             socket.disable_monitor()
             monitor.close(linger=0)

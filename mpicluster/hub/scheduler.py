@@ -55,6 +55,7 @@ class Scheduler:
         self._ready_jobs: list[Job] = []
         self._cancels: dict[tuple[int, int], CancelRequest] = {}
         self._next_fn = 1
+        self._decided_at = 0.0
         self._out: list[Send] = []
         self._on: dict[type, Callable[[Any, Any, float], None]] = {
             m.Hello: self._hello,
@@ -172,6 +173,7 @@ class Scheduler:
 
     def decide(self, now: float) -> list[Send]:
         """All that is to be said after the events so far."""
+        self._decided_at = now
         if self.heal_started is not None and now - self.heal_started > HEAL_TIMEOUT:
             self._end(f"engines {sorted(self.healing)} did not mend their MPI world within {HEAL_TIMEOUT:.0f} s")
         if self._ready_jobs:
@@ -187,9 +189,11 @@ class Scheduler:
 
     def wake_at(self) -> float | None:
         """When `decide` should be called next if nothing happens."""
-        heal = [self.heal_started + HEAL_TIMEOUT] if self.heal_started is not None else []
-        work = self.balancer.wake_at()
-        return min([*heal, work] if work is not None else heal, default=None)
+        work = self.balancer.wake_at(self._decided_at)
+        if self.heal_started is None:
+            return work
+        heal = self.heal_started + HEAL_TIMEOUT
+        return heal if work is None else min(heal, work)
 
     # -- clients -----------------------------------------------------------------------------------------------------
 
@@ -307,10 +311,11 @@ class Scheduler:
                     submit.bulk if first else b"",
                     submit.sizes,
                     submit.collective,
-                    submit.targets or [],
+                    submit.targets or [] if submit.collective else [],
                 ),
             )
         )
+        self.balancer.update(engine)
 
     # -- work comes back ---------------------------------------------------------------------------------------------
 

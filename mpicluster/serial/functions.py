@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dis
 import functools
+import importlib.util
 import io
+import marshal
 import sys
 import types
 from collections.abc import Callable
@@ -18,9 +20,11 @@ from typing import Any
 
 import cloudpickle
 
-__all__ = ["Pickler", "bind_namespace", "global_names"]
+__all__ = ["Pickler", "bind_namespace", "dumps", "from_lean", "global_names", "lean"]
 
 _MAIN = "__main__"
+#: Bytecode is good for one version of Python.
+_MAGIC = importlib.util.MAGIC_NUMBER
 
 #: Where functions of a session find their globals in this process; the engine binds its own.
 _namespace: dict[str, Any] | None = None
@@ -54,6 +58,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, obj: Any) -> Any:
         """Called by the C pickler for everything but plain data."""
+        if obj is _make or obj is _fill:
+            return NotImplemented  # by name; asking cloudpickle takes longer than all the rest
         if type(obj) is types.FunctionType and obj.__module__ == _MAIN and obj.__globals__ is _globals():
             return _reduce(obj)
         return super().reducer_override(obj)
@@ -66,12 +72,42 @@ def dumps(obj: Any, buffer_callback: Callable[[Any], Any] | None = None) -> byte
         return f.getvalue()
 
 
-def _reduce(f: types.FunctionType) -> tuple[Any, ...]:
-    companions = {}
+def _companions(f: types.FunctionType) -> dict[str, Any]:
+    """Functions and classes of the session that a function refers to."""
+    found = {}
     for name in global_names(f.__code__):
         value = f.__globals__.get(name)
         if isinstance(value, types.FunctionType | type) and getattr(value, "__module__", None) == _MAIN:
-            companions[name] = value
+            found[name] = value
+    return found
+
+
+def lean(f: Any) -> bytes | None:
+    """A function of the session that is nothing but its code, in a form five times faster than a pickle; None for others."""
+    if (
+        type(f) is not types.FunctionType
+        or f.__module__ != _MAIN
+        or f.__globals__ is not _globals()
+        or f.__closure__
+        or f.__defaults__
+        or f.__kwdefaults__
+        or f.__annotations__
+        or f.__dict__
+        or _companions(f)
+    ):
+        return None
+    return marshal.dumps((_MAGIC, f.__code__, f.__name__, f.__qualname__, f.__doc__))
+
+
+def from_lean(data: bytes | memoryview) -> types.FunctionType:
+    """The inverse of `lean`."""
+    magic, code, name, qualname, doc = marshal.loads(data)
+    f = _make(code, 0, magic)
+    f.__name__, f.__qualname__, f.__doc__, f.__module__ = name, qualname, doc, _MAIN
+    return f
+
+
+def _reduce(f: types.FunctionType) -> tuple[Any, ...]:
     cells: list[tuple[Any, ...]] = []
     for cell in f.__closure__ or ():
         try:
@@ -88,10 +124,12 @@ def _reduce(f: types.FunctionType) -> tuple[Any, ...]:
         "__doc__": f.__doc__,
     }
     # made first, filled afterwards: a recursive function refers to itself
-    return _make, (f.__code__, len(cells)), (attributes, f.__dict__, cells, companions), None, None, _fill
+    return _make, (f.__code__, len(cells), _MAGIC), (attributes, f.__dict__, cells, _companions(f)), None, None, _fill
 
 
-def _make(code: types.CodeType, cells: int) -> types.FunctionType:
+def _make(code: types.CodeType, cells: int, magic: bytes) -> types.FunctionType:
+    if magic != _MAGIC:
+        raise ImportError(f"a function's code comes from another version of Python than {sys.version.split()[0]}, which is here")
     return types.FunctionType(code, _globals(), None, None, tuple(types.CellType() for _ in range(cells)))
 
 

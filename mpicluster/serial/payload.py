@@ -22,7 +22,7 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 OUT_OF_BAND_FROM = 16 * 1024
 
 _ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
-_WITH_BUFFERS, _PLAIN = b"\x01", b"\x00"
+_PLAIN, _WITH_BUFFERS, _LEAN = b"\x00", b"\x01", b"\x02"
 
 
 class Payload(NamedTuple):
@@ -63,6 +63,9 @@ def encode(obj: Any, inline_up_to: int, what: str = "object") -> Payload:
     SerializationError
         it does not pickle.
     """
+    short = functions.lean(obj)
+    if short is not None and len(short) < inline_up_to:
+        return Payload(_LEAN + short, [])
     buffers: list[Buffer] = []
 
     def out_of_band(buffer: pickle.PickleBuffer) -> bool:
@@ -107,6 +110,8 @@ def decode(data: Buffer, buffers: Sequence[Buffer] = (), what: str = "object") -
             return pickle.loads(buffers[0], buffers=buffers[1:])
         if data[0:1] == _PLAIN:
             return pickle.loads(memoryview(data)[1:])
+        if data[0:1] == _LEAN:
+            return functions.from_lean(memoryview(data)[1:])
         view = memoryview(data)
         start = 5 + int.from_bytes(view[1:5], "little")
         length, sizes = pickle.loads(view[5:start])

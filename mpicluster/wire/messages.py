@@ -226,6 +226,7 @@ class Assign(_Message, frozen=True, tag=41):
     bulk: bytes
     sizes: list[int]
     collective: Collective
+    #: who else takes part, when it is a collective
     targets: list[int]
 
 

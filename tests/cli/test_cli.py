@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import types
 
 import pytest
 from click.testing import CliRunner
@@ -73,8 +74,23 @@ def test_version(run):
 
 
 @pytest.mark.parametrize(
+    ("given", "owner"),
+    [(["--owner", "7"], 7), (["--owner", f"7@{socket.gethostname()}"], 7), (["--owner", "7@elsewhere.example"], None), ([], None)],
+)
+def test_an_owner_on_another_host_is_not_watched(monkeypatch, run, given, owner):
+    """Its number may be anybody's here."""
+    seen = []
+    worker = types.ModuleType("mpicluster.cluster.worker")
+    worker.run_engine = lambda **options: seen.append(options) or 0
+    monkeypatch.setitem(sys.modules, worker.__name__, worker)
+    assert run("engine", *given).exit_code == 0
+    assert seen == [{"profile": "default", "cluster": None, "owner": owner, "launcher": None}]
+
+
+@pytest.mark.parametrize(
     "args",
     [
+        ("engine", "--owner", "me"),
         ("start", "-n", "0"),
         ("start", "-n", "many"),
         ("start", "--profile", "a/b"),

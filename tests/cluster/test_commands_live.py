@@ -35,6 +35,16 @@ def test_start_stays_until_it_is_told_to_stop(home, number):
     assert home.leftovers() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_start_can_be_ended_before_the_engines_are_there(home, number):
+    """Nothing comes later that nobody wants any more."""
+    child = home.spawn(sys.executable, "-m", "mpicluster", "start", "-n", "2")
+    home.eventually(lambda: list(home.state.glob("*/logs/*/mpiexec.log")), "the start of mpiexec")
+    child.send_signal(number)
+    assert child.wait(30) in (0, -signal.SIGKILL)
+    home.check_nothing_is_left(30)
+
+
 def test_start_that_is_killed_leaves_nothing(home):
     """The hub sees that its owner is gone."""
     child = start(home, "-n", "2")
