@@ -13,9 +13,26 @@ from typing import Any
 
 import zmq
 
-__all__ = ["Selector"]
+__all__ = ["Selector", "Source"]
 
 _EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
+
+
+class Source:
+    """A socket or a descriptor that is waited for."""
+
+    __slots__ = ("descriptor", "pending", "socket")
+
+    def __init__(self, socket: Any, descriptor: int) -> None:
+        #: the ZMQ socket; None for a plain descriptor
+        self.socket = socket
+        self.descriptor = descriptor
+        #: whether it is to be asked before the next sleep
+        self.pending = False
+
+    def readable(self) -> bool:
+        """Whether a message waits on the socket, now."""
+        return bool(self.socket.getsockopt(_EVENTS) & _IN)
 
 
 class Selector:
@@ -23,37 +40,42 @@ class Selector:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._sockets: dict[int, Any] = {}
-        self._used: set[Any] = set()
+        self._sources: dict[int, Source] = {}
+        self._pending: list[Source] = []
 
-    def register(self, source: Any) -> None:
+    def register(self, what: Any) -> Source:
         """Wait for a ZMQ socket, or a file descriptor, to be readable from now on."""
-        descriptor = source if isinstance(source, int) else source.getsockopt(zmq.FD)
-        self._sockets[descriptor] = source
-        self._epoll.register(descriptor, select.EPOLLIN)
-        if not isinstance(source, int):
-            self._used.add(source)
+        source = Source(None, what) if isinstance(what, int) else Source(what, what.getsockopt(zmq.FD))
+        self._sources[source.descriptor] = source
+        self._epoll.register(source.descriptor, select.EPOLLIN)
+        if source.socket is not None:
+            self.used(source)
+        return source
 
-    def unregister(self, source: Any) -> None:
+    def unregister(self, source: Source) -> None:
         """Do not wait for it any more."""
-        descriptor = source if isinstance(source, int) else source.getsockopt(zmq.FD)
-        if self._sockets.pop(descriptor, None) is not None:
-            self._epoll.unregister(descriptor)
-        self._used.discard(source)
+        if self._sources.pop(source.descriptor, None) is not None:
+            self._epoll.unregister(source.descriptor)
+        if source.pending:
+            self._pending.remove(source)
 
-    def used(self, socket: Any) -> None:
-        """A socket was sent on, or read but not until it was empty: ask it before the next sleep."""
-        self._used.add(socket)
+    def used(self, source: Source) -> None:
+        """A socket was sent on, or read but not until it was empty: it is asked before the next sleep."""
+        if not source.pending:
+            source.pending = True
+            self._pending.append(source)
 
-    def wait(self, timeout: float | None = None) -> list[Any]:
+    def wait(self, timeout: float | None = None) -> list[Source]:
         """What is readable; waits for it at most ``timeout`` seconds. May return nothing before that."""
-        ready = [s for s in self._used if s.getsockopt(_EVENTS) & _IN]
-        self._used.clear()
+        asked, self._pending = self._pending, []
+        ready = []
+        for source in asked:
+            source.pending = False
+            if source.readable():
+                ready.append(source)
         for descriptor, _ in self._epoll.poll(0 if ready else -1 if timeout is None else math.ceil(timeout * 1000) / 1000):
-            source = self._sockets.get(descriptor)
-            if source is None:
-                continue
-            if isinstance(source, int) or (source not in ready and source.getsockopt(_EVENTS) & _IN):
+            source = self._sources[descriptor]
+            if source.socket is None or (source not in ready and source.readable()):
                 ready.append(source)
         return ready
 

@@ -81,6 +81,7 @@ class Client:
         #: guards everything below; notified when the engines change, and at the end
         self._changed = threading.Condition()
         self._engines: dict[int, m.EngineInfo] = {}
+        self._ids: list[int] = []
         self._welcome: m.Welcome | None = None
         self._epoch = 0
         self._lost: str | None = None
@@ -118,8 +119,7 @@ class Client:
     @property
     def ids(self) -> list[int]:
         """Ids of the live engines."""
-        with self._changed:
-            return sorted(self._engines)
+        return list(self._ids)
 
     def __len__(self) -> int:
         return len(self._engines)
@@ -196,7 +196,7 @@ class Client:
     ) -> None:
         """Send one `Submit` whose answers go to the slots of ``result`` from ``first_slot`` on."""
         count = len(data) if targets is None else 1
-        sizes = [memoryview(b).nbytes for b in buffers]
+        sizes = [memoryview(b).nbytes for b in buffers] if buffers else []
         with self._changed:
             if self._lost is not None:
                 raise ClusterStopped(f"the cluster is gone: {self._lost}")
@@ -316,6 +316,7 @@ class Client:
                     self._loss_reason = message.reason
                 self._epoch = message.epoch
                 self._engines = {e.id: e for e in message.engines}
+                self._ids = sorted(self._engines)
                 self._changed.notify_all()
         elif isinstance(message, m.Verdict):
             self._on_answer(message.request, message.cancelled)
@@ -399,7 +400,7 @@ class Client:
             self._uploads.clear()
             self._downloads.clear()
             questions = list(self._questions.values())
-            self._engines = {}
+            self._engines, self._ids = {}, []
             self._changed.notify_all()
         for result in results:
             result._fail(kind(f"{result._name} has no result: {self._lost}"))

@@ -21,7 +21,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from mpicluster import config
 from mpicluster.errors import ClosedError, ClusterStopped, NoCluster, ProtocolError
-from mpicluster.selector import Selector
+from mpicluster.selector import Selector, Source
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 from mpicluster.wire.address import reachable
@@ -30,6 +30,8 @@ from mpicluster.wire.contact import Contact
 __all__ = ["Connection"]
 
 _log = logging.getLogger(__name__)
+#: A flag as a plain number costs less than pyzmq's enum.
+_NOBLOCK = int(zmq.NOBLOCK)
 
 
 class Connection:
@@ -135,32 +137,28 @@ class Connection:
 
     def _run(self) -> None:
         selector = Selector()
-        for s in (self._listen, self._monitor, self._wake_in):
-            selector.register(s)
+        listen, monitor, wake = (selector.register(s) for s in (self._listen, self._monitor, self._wake_in))
         while True:
             ready = selector.wait()
-            if self._listen in ready:
-                self._drain()
-            if self._wake_in in ready:
+            if listen in ready:
+                self._drain(listen)
+            if wake in ready:
                 break
-            if self._monitor in ready:
+            if monitor in ready:
                 event = recv_monitor_message(self._monitor)
-                self._drain()  # its last words
+                self._drain(listen)  # its last words
                 refused = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
                 self._on_lost("the hub refused this client's key" if refused else "the connection to the hub was lost")
-                selector.unregister(self._monitor)
+                selector.unregister(monitor)
         selector.close()
         self._listen.disable_monitor()
         for s, linger in ((self._talk, 1000), (self._listen, 0), (self._monitor, 0), (self._wake_in, 0), (self._wake_out, 0)):
             s.close(linger=linger)
         self._context.term()
 
-    def _drain(self) -> None:
-        while True:
-            try:
-                head, *rest = self._listen.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
+    def _drain(self, listen: Source) -> None:
+        while listen.readable():
+            head, *rest = self._listen.recv_multipart(_NOBLOCK, copy=False)
             try:
                 messages = frames.from_hub_to_client.unpack(head.buffer)
             except ProtocolError as e:

@@ -121,20 +121,20 @@ class Control(threading.Thread):
     def run(self) -> None:
         """Serve until the cluster ends."""
         selector = self._selector
-        for s in (self._socket, self._monitor, self._wake_in):
-            selector.register(s)
+        self._source = selector.register(self._socket)
+        monitor, wake = selector.register(self._monitor), selector.register(self._wake_in)
         while not self.stopping.is_set():
             attentive = time.monotonic() < self._attentive_until
             ready = selector.wait(_STALE if attentive else None)
-            if self._wake_in in ready:
+            if wake in ready:
                 self._wake_in.recv()
             if attentive:
                 late = self._ledger.take_outbox()
                 if late:
                     self._say(late)
-            if self._socket in ready:
+            if self._source in ready:
                 self._drain()
-            if self._monitor in ready:
+            if monitor in ready:
                 recv_monitor_message(self._monitor)
                 self._end_engine("the hub is gone")
         selector.close()
@@ -145,11 +145,8 @@ class Control(threading.Thread):
         self._end.close()
 
     def _drain(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                head, *rest = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
+        while not self.stopping.is_set() and self._source.readable():
+            head, *rest = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             for message in frames.from_hub_to_engine.unpack(head.buffer):
                 self._handle(message, rest[0].buffer if rest else None)
 
@@ -187,12 +184,12 @@ class Control(threading.Thread):
     def _say(self, messages: list[m.Message]) -> None:
         with contextlib.suppress(zmq.Again):  # the hub is gone: the monitor says so next
             self._socket.send(frames.pack(messages), zmq.NOBLOCK)
-        self._selector.used(self._socket)
+        self._selector.used(self._source)
 
     def _say_chunk(self, seq: int, offset: int, view: memoryview) -> None:
         with contextlib.suppress(zmq.Again):
             self._socket.send_multipart([frames.pack([m.Chunk(seq, self._world.id, offset)]), view], zmq.NOBLOCK, copy=False)
-        self._selector.used(self._socket)
+        self._selector.used(self._source)
 
     def _end_engine(self, reason: str) -> None:
         """End: the main thread in good order when it is idle, the process by force after a while."""

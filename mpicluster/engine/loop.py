@@ -31,6 +31,8 @@ __all__ = ["Engine"]
 
 #: Results of short tasks are sent together, this late at most while the next tasks run.
 _BATCH_TIME = 0.001
+#: A flag as a plain number costs less than pyzmq's enum.
+_NOBLOCK = int(zmq.NOBLOCK)
 
 
 class Engine:
@@ -48,7 +50,7 @@ class Engine:
         self._socket.send(frames.pack([register]))
         self.control = Control(world, self.info, connect(b"e%dc" % world.id, self._context), self.ledger, self.streams, self._context)
         self._selector = Selector()
-        self._selector.register(self._socket)
+        self._source = self._selector.register(self._socket)
         self._selector.register(self.control.end_of_waits)
         self.namespace = Namespace()
         self._give_names()
@@ -86,30 +88,25 @@ class Engine:
     def _receive(self, *, wait: bool) -> list[m.Enter | m.Abandon]:
         """Take what the hub has sent: assignments are queued, answers to `Ready` returned."""
         answers: list[m.Enter | m.Abandon] = []
-        heard = False
-        while True:
-            try:
-                head = self._socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                if heard or not wait:
-                    return answers
-                self._selector.wait()  # the control thread ends this wait when the hub is gone
-                if self.control.stopping.is_set():
-                    raise _Stopping from None
-                continue
-            heard = True
+        if wait:
+            self._selector.wait()  # the control thread ends this wait when the hub is gone
+            if self.control.stopping.is_set():
+                raise _Stopping
+        while self._source.readable():
+            head = self._socket.recv(_NOBLOCK)
             for message in frames.from_hub_to_engine.unpack(head):
                 if isinstance(message, m.Assign | m.Forget):
                     self._queue.append(message)
                 elif isinstance(message, m.Enter | m.Abandon):
                     answers.append(message)
+        return answers
 
     def _flush(self) -> None:
         waiting = self.ledger.take_outbox()
         if waiting:
             try:
-                self._socket.send(frames.pack(waiting), zmq.NOBLOCK)
-                self._selector.used(self._socket)
+                self._socket.send(frames.pack(waiting), _NOBLOCK)
+                self._selector.used(self._source)
             except zmq.Again:  # nothing limits what waits here, but there is no hub; the control thread knows
                 self._selector.wait()
                 raise _Stopping from None

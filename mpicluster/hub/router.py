@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import zmq
@@ -19,7 +19,7 @@ from mpicluster import config
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.gate import Dropped, Gate
 from mpicluster.hub.scheduler import Scheduler, Send
-from mpicluster.selector import Selector
+from mpicluster.selector import Selector, Source
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 
@@ -33,6 +33,10 @@ _DRAIN = 256
 _NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 #: Copying a small frame costs less than keeping track of it.
 _COPY_BELOW = 64 * 1024
+
+
+#: What is done with a message: its source, the peer's identity, its head, and a chunk's frame.
+_Handler: TypeAlias = Callable[[Source, bytes, Any, Any], None]
 
 
 class Keys(NamedTuple):
@@ -76,23 +80,24 @@ class Router:
         self._context.set(zmq.MAX_SOCKETS, 4096)
         self._gate = Gate(self._context, {"client": keys.client_public, "engine": keys.engine_public}, self.dropped)
         self._selector = Selector()
-        self._selector.register(self._gate.socket)
-        self._monitors: dict[zmq.Socket[bytes], zmq.Socket[bytes]] = {}
-        self._client_sockets: list[zmq.Socket[bytes]] = []
-        self._engine_sockets: list[zmq.Socket[bytes]] = []
+        self._questions = self._selector.register(self._gate.socket)
+        #: each source that may be readable, with what is to be done then
+        self._doors: dict[Source, Callable[[], None]] = {self._questions: self._answer}
+        self._sockets: list[tuple[Any, Any]] = []
         #: which socket leads to a peer, and whose a connection is
-        self._routes: dict[bytes, zmq.Socket[bytes]] = {}
-        self._owners: dict[tuple[zmq.Socket[bytes], int], bytes] = {}
+        self._routes: dict[bytes, Source] = {}
+        self._owners: dict[tuple[Source, int], bytes] = {}
         self._engine_of: dict[bytes, int] = {}
+        self._watched: dict[int, Source] = {}
         self._started = time.time()
         client_ipc, engine_ipc = f"ipc://{run_dir}/client", f"ipc://{run_dir}/engine"
-        self._bind(self._client_sockets, client_ipc, None, "")
-        client_port = self._bind(self._client_sockets, "tcp://*", keys, "client")
-        self._bind(self._engine_sockets, engine_ipc, None, "")
-        engine_port = self._bind(self._engine_sockets, "tcp://*", keys, "engine")
+        self._bind(self._client_message, client_ipc, None, "")
+        client_port = self._bind(self._client_message, "tcp://*", keys, "client")
+        self._bind(self._engine_message, engine_ipc, None, "")
+        engine_port = self._bind(self._engine_message, "tcp://*", keys, "engine")
         self.addresses = Addresses(client_ipc, client_port, engine_ipc, engine_port)
 
-    def _bind(self, group: list[zmq.Socket[bytes]], address: str, keys: Keys | None, domain: str) -> int:
+    def _bind(self, handle: _Handler, address: str, keys: Keys | None, domain: str) -> int:
         socket = self._context.socket(zmq.ROUTER)
         socket.linger = 1000
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -112,21 +117,21 @@ class Router:
             socket.setsockopt(zmq.HEARTBEAT_IVL, int(config.HEARTBEAT * 1000))
             socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(config.HEARTBEAT_TIMEOUT * 1000))
             port = socket.bind_to_random_port(address)
-        self._selector.register(socket)
-        self._selector.register(monitor)
-        self._monitors[monitor] = socket
-        group.append(socket)
+        source, watch = self._selector.register(socket), self._selector.register(monitor)
+        self._doors[source] = lambda: self._drain(source, handle)
+        self._doors[watch] = lambda: self._disconnections(watch, source, handle)
+        self._sockets.append((socket, monitor))
         return port
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     def watch(self, descriptor: int) -> None:
         """Let `run_once` also wait for a file descriptor."""
-        self._selector.register(descriptor)
+        self._watched[descriptor] = self._selector.register(descriptor)
 
     def unwatch(self, descriptor: int) -> None:
         """End `watch`."""
-        self._selector.unregister(descriptor)
+        self._selector.unregister(self._watched.pop(descriptor))
 
     def run_once(self, timeout: float | None) -> list[int]:
         """One turn: wait (at most ``timeout`` seconds), drain, decide, flush. The watched descriptors that are readable."""
@@ -136,27 +141,24 @@ class Router:
             left = max(0.0, wake - time.monotonic())
             timeout = left if timeout is None else min(timeout, left)
         ready = self._selector.wait(timeout)
-        for socket in ready:
-            if socket is self._gate.socket:
-                self._gate.answer()
-                self._selector.used(socket)
-            elif socket in self._monitors:
-                self._disconnections(socket, self._monitors[socket])
-            elif socket in self._client_sockets:
-                self._drain(socket, self._client_message)
-            elif socket in self._engine_sockets:
-                self._drain(socket, self._engine_message)
+        for source in ready:
+            if source.socket is not None:
+                self._doors[source]()
         self._flush(scheduler.decide(time.monotonic()))
-        return [x for x in ready if isinstance(x, int)]
+        return [s.descriptor for s in ready if s.socket is None]
 
-    def _drain(self, socket: Any, handle: Callable[[Any, bytes, Any, Any], None]) -> None:
+    def _answer(self) -> None:
+        self._gate.answer()
+        self._selector.used(self._questions)
+
+    def _drain(self, source: Source, handle: _Handler) -> None:
+        socket = source.socket
         for _ in range(_DRAIN):
-            try:
-                identity = socket.recv(_NOBLOCK)
-            except zmq.Again:
+            if not source.readable():
                 return
+            first = socket.recv(_NOBLOCK, copy=False)
             parts = []
-            more = socket.rcvmore
+            more = first.more
             while more:
                 parts.append(socket.recv(_NOBLOCK, copy=False))
                 more = parts[-1].more
@@ -167,12 +169,12 @@ class Router:
                 self.dropped.count("oversized", f"a frame of {max(len(p) for p in parts)} bytes")
                 continue
             try:
-                handle(socket, identity, parts[0], parts[1] if len(parts) == 2 else None)
+                handle(source, first.bytes, parts[0], parts[1] if len(parts) == 2 else None)
             except ProtocolError as e:
                 self.dropped.count("malformed", str(e))
-        self._selector.used(socket)  # there may be more
+        self._selector.used(source)  # there may be more
 
-    def _client_message(self, socket: Any, identity: bytes, head: Any, frame: Any) -> None:
+    def _client_message(self, source: Source, identity: bytes, head: Any, frame: Any) -> None:
         messages = frames.from_client.unpack(head.buffer)
         listener = identity[:-1] + b"r"
         now = time.monotonic()
@@ -182,21 +184,21 @@ class Router:
                     raise ProtocolError("hello on the wrong connection, or from another version")
                 if len(self.scheduler.clients) >= config.MAX_CLIENTS:
                     raise ProtocolError(f"more than {config.MAX_CLIENTS} clients")
-                self._routes[identity] = socket
-                self._owners[socket, head.get(zmq.SRCFD)] = identity
+                self._routes[identity] = source
+                self._owners[source, head.get(zmq.SRCFD)] = identity
             elif type(message) is m.Status:
                 self._flush([Send(listener, m.StatusReply(message.request, self._status()))])
                 continue
             self.scheduler.from_client(listener, message, now, frame)
 
-    def _engine_message(self, socket: Any, identity: bytes, head: Any, frame: Any) -> None:
+    def _engine_message(self, source: Source, identity: bytes, head: Any, frame: Any) -> None:
         messages = frames.from_engine.unpack(head.buffer)
         now = time.monotonic()
         for message in messages:
             if type(message) is m.Register:
-                self._routes[identity] = socket
+                self._routes[identity] = source
                 self.scheduler.register(message, identity)
-                self._owners[socket, head.get(zmq.SRCFD)] = identity
+                self._owners[source, head.get(zmq.SRCFD)] = identity
                 self._engine_of[identity] = message.engine.id
                 self.on_first_engine()
                 self.on_first_engine = lambda: None
@@ -207,16 +209,13 @@ class Router:
             if engine in self.scheduler.engines:  # else: its last words, after its death was noticed
                 self.scheduler.from_engine(engine, message, now, frame)
 
-    def _disconnections(self, monitor: Any, socket: Any) -> None:
+    def _disconnections(self, watch: Source, source: Source, handle: _Handler) -> None:
         """Connections ended. What a peer said before it went is heard first."""
         gone = []
-        while True:
-            try:
-                event = recv_monitor_message(monitor, zmq.NOBLOCK)
-            except zmq.Again:
-                break
+        while watch.readable():
+            event = recv_monitor_message(watch.socket, zmq.NOBLOCK)
             if event["event"] == zmq.EVENT_DISCONNECTED:
-                owner = self._owners.pop((socket, event["value"]), None)
+                owner = self._owners.pop((source, event["value"]), None)
                 if owner is not None:
                     gone.append(owner)
             else:
@@ -227,7 +226,7 @@ class Router:
             if engine is None:
                 self.scheduler.client_lost(owner)
                 continue
-            self._drain(socket, self._engine_message)
+            self._drain(source, handle)
             if engine in self.scheduler.engines or engine in self.scheduler.arriving:
                 _log.warning("engine %d is gone", engine)
             self.scheduler.engine_lost(engine, "died", time.monotonic())
@@ -246,9 +245,10 @@ class Router:
             self._send(to, [frames.pack(messages)])
 
     def _send(self, to: bytes, parts: list[Any]) -> None:
-        socket = self._routes.get(to)
-        if socket is None:
+        source = self._routes.get(to)
+        if source is None:
             return  # gone: its disconnection is being dealt with
+        socket = source.socket
         try:
             socket.send(to, _MORE)
             if len(parts) == 1:
@@ -256,7 +256,7 @@ class Router:
             else:
                 socket.send(parts[0], _MORE)
                 socket.send(parts[1], _NOBLOCK, copy=False)
-            self._selector.used(socket)
+            self._selector.used(source)
         except zmq.ZMQError as e:
             if e.errno != zmq.EHOSTUNREACH:
                 raise
@@ -300,7 +300,7 @@ class Router:
     def close(self) -> None:
         """Close all sockets, after what was sent is out (at most their linger)."""
         self._selector.close()
-        for monitor, socket in self._monitors.items():
+        for socket, monitor in self._sockets:
             socket.disable_monitor()
             monitor.close(linger=0)
             socket.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Sequence
+from types import FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
 from mpicluster.errors import SerializationError
@@ -63,9 +64,10 @@ def encode(obj: Any, inline_up_to: int, what: str = "object") -> Payload:
     SerializationError
         it does not pickle.
     """
-    short = functions.lean(obj)
-    if short is not None and len(short) < inline_up_to:
-        return Payload(_LEAN + short, [])
+    if type(obj) is FunctionType:
+        short = functions.lean(obj)
+        if short is not None and len(short) < inline_up_to:
+            return Payload(_LEAN + short, [])
     buffers: list[Buffer] = []
 
     def out_of_band(buffer: pickle.PickleBuffer) -> bool:
