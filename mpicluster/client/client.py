@@ -298,6 +298,25 @@ class Client:
         state = self._lost or f"{len(self)} engines"
         return f"<Client: {state}, cluster {self.contact.cluster}, profile {self.contact.profile!r}>"
 
+    def _wait_until(self, done: Callable[[], bool], changed: threading.Condition, timeout: float | None) -> bool:
+        """Wait for ``done()``, which changes under ``changed``; whether it did within ``timeout`` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        if not done():
+            self._connection.serve(done, self._take, timeout)
+        with changed:
+            return changed.wait_for(done, None if until is None else max(0.0, until - time.monotonic()))
+
+    def _take(self, message: m.ToClient) -> bool:
+        """Handle a small result in the thread of a caller, which may be interrupted at any time."""
+        if type(message) is not m.Result or message.sizes or self._downloads:
+            return False
+        pending = self._pending.get(message.task)
+        if pending is not None:
+            if pending.result.watched:
+                return False
+            self._deliver(message, ())
+        return True
+
     # -- the listening thread ----------------------------------------------------------------------------------------
 
     def _on_message(self, message: m.ToClient, frame: Any) -> None:
@@ -346,19 +365,18 @@ class Client:
             if pending is None:
                 return
             slots = pending.slots
-            if isinstance(slots, int):
-                slot: int | None = slots
-                del self._pending[message.task]
-            else:
-                slot = slots.pop(message.engine, None)
-                if not slots:
-                    del self._pending[message.task]
-            if message.task not in self._pending:
+        slot = slots if isinstance(slots, int) else slots.get(message.engine)
+        if slot is None:
+            return
+        pending.result._deliver(slot, Reply(message, buffers, time.time()))
+        with self._changed:  # after it was delivered: this may be interrupted, and is then done again
+            if not isinstance(slots, int):
+                slots.pop(message.engine, None)
+            if isinstance(slots, int) or not slots:
+                self._pending.pop(message.task, None)
                 self._uploads.pop(message.task, None)
                 for key in [k for k in self._downloads if k[0] == message.task]:
                     del self._downloads[key]  # of an engine that died while it sent
-        if slot is not None:
-            pending.result._deliver(slot, Reply(message, buffers, time.time()))
 
     def _on_chunk(self, message: m.Chunk, frame: Any) -> None:
         download = self._downloads.get((message.name, message.engine))

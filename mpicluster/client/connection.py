@@ -1,17 +1,21 @@
 """The client's two sockets to the hub, and the thread that listens.
 
-One socket talks: any thread may use it, under a lock. The other listens: only the thread here touches it. So a call
-needs no other thread to be sent, and the answer wakes the caller directly.
+One socket talks: any thread may use it, under a lock. The other listens: one thread at a time has its turn. So a call
+needs no other thread to be sent. A caller that waits for its answer reads for itself, while the listening thread steps
+aside: that saves a change of threads. It hands over when something comes that is not a plain answer.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket as sockets
 import threading
+import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from mpicluster import config
 from mpicluster.errors import ClosedError, ClusterStopped, NoCluster, ProtocolError
-from mpicluster.selector import Selector, Source
+from mpicluster.selector import Selector
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 from mpicluster.wire.address import reachable
@@ -32,6 +36,9 @@ __all__ = ["Connection"]
 _log = logging.getLogger(__name__)
 #: A flag as a plain number costs less than pyzmq's enum.
 _NOBLOCK = int(zmq.NOBLOCK)
+_ONE = (_NOBLOCK,)
+#: How long the listening thread stays aside after a caller has read for itself: the next call most often follows at once.
+_ASIDE = 0.02
 
 
 class Connection:
@@ -61,6 +68,20 @@ class Connection:
         self._wake_in, self._wake_out = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
         self._wake_in.bind("inproc://wake")
         self._wake_out.connect("inproc://wake")
+        #: held by the thread that reads the listening socket; it guards the selector and the inbox
+        self._turn = threading.Lock()
+        self._selector = Selector()
+        self._sources = tuple(self._selector.register(s) for s in (self._listen, self._monitor, self._wake_in))
+        #: frames that have arrived and are not handled yet; a message is removed after it was handled
+        self._inbox: deque[Any] = deque()
+        self._receive = functools.partial(self._listen.recv, copy=False)
+        #: held by the caller that reads for itself
+        self._seat = threading.Lock()
+        self._sitting = False
+        self._sat_at = 0.0
+        #: whether the listening thread waits on the socket; set to make it do so
+        self._listening = False
+        self._resume = threading.Event()
         self._listen.send(frames.pack([m.Hello(name.decode(), frames.VERSION)]))
         self._thread = threading.Thread(target=self._run, name="mpicluster-client", daemon=True)
         self._thread.start()
@@ -126,43 +147,132 @@ class Connection:
             if self._closed:
                 return
             self._closed = True
-            if self._pid == os.getpid():
-                with contextlib.suppress(zmq.Again):  # the hub is gone already
-                    self._talk.send(frames.pack([m.Goodbye()]), zmq.NOBLOCK)
-        if self._pid != os.getpid():
-            return
-        self._wake_out.send(b"")
+            if self._pid != os.getpid():
+                return
+            with contextlib.suppress(zmq.Again):  # the hub is gone already
+                self._talk.send(frames.pack([m.Goodbye()]), zmq.NOBLOCK)
+            self._wake_out.send(b"")
+        self._resume.set()
         if not self.in_listener:
             self._thread.join()
 
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def serve(self, done: Callable[[], bool], take: Callable[[m.ToClient], bool], timeout: float | None) -> None:
+        """Read in the calling thread until ``done()``, which saves a change of threads on the way to the caller.
+
+        ``take(message)`` handles a message if it is for the caller, and says whether it did. May return before it is done:
+        when another thread reads for itself, and when there is something for the listening thread to do.
+        """
+        if not self._seat.acquire(blocking=False):
+            self._resume.set()
+            return
+        hand_over = True
+        until = None if timeout is None else time.monotonic() + timeout
+        try:
+            self._sitting = True
+            if self._listening:
+                with self._lock:
+                    if self._closed or self._pid != os.getpid():
+                        return
+                    self._wake_out.send(b"")  # the listening thread steps aside
+            if not self._turn.acquire(timeout=1.0):
+                return
+            try:
+                if self._closed:
+                    return
+                hand_over = not self._read_for(done, take, until)
+            finally:
+                self._turn.release()
+        finally:
+            self._sat_at = time.monotonic()
+            self._sitting = False
+            self._seat.release()
+            if hand_over:
+                self._resume.set()
+
+    def _read_for(self, done: Callable[[], bool], take: Callable[[m.ToClient], bool], until: float | None) -> bool:
+        """The loop of `serve`; False when there is something for the listening thread."""
+        while not done():
+            if not self._inbox:
+                left = None if until is None else until - time.monotonic()
+                if left is not None and left <= 0:
+                    return True
+                ready = self._selector.wait(left)
+                if self._sources[0] in ready:
+                    self._pull()
+                if len(ready) > 1 or (ready and self._sources[0] not in ready):
+                    return False
+            while self._inbox:
+                if self._inbox[0].more or not all(take(x) for x in frames.from_hub_to_client.unpack(self._inbox[0].buffer)):
+                    return False
+                self._inbox.popleft()
+        return True
+
+    def resume(self) -> None:
+        """Have the listening thread listen now, if it stepped aside for a caller that has gone."""
+        self._resume.set()
+
+    def _pull(self) -> None:
+        """Move what has arrived into the inbox. A signal handler that raises cannot come between the two."""
+        while self._sources[0].readable():
+            self._inbox.extend(map(self._receive, _ONE))
+
     def _run(self) -> None:
-        selector = Selector()
-        listen, monitor, wake = (selector.register(s) for s in (self._listen, self._monitor, self._wake_in))
-        while True:
-            ready = selector.wait()
-            if listen in ready:
-                self._drain(listen)
-            if wake in ready:
-                break
-            if monitor in ready:
-                event = recv_monitor_message(self._monitor)
-                self._drain(listen)  # its last words
-                refused = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
-                self._on_lost("the hub refused this client's key" if refused else "the connection to the hub was lost")
-                selector.unregister(monitor)
-        selector.close()
-        self._listen.disable_monitor()
-        for s, linger in ((self._talk, 1000), (self._listen, 0), (self._monitor, 0), (self._wake_in, 0), (self._wake_out, 0)):
-            s.close(linger=linger)
+        try:
+            while True:
+                with self._turn:
+                    self._listening = True
+                    if not self._sitting and not self._listen_once():
+                        break
+                    self._listening = False
+                while (self._sitting or time.monotonic() - self._sat_at < _ASIDE) and not self._resume.wait(_ASIDE):
+                    pass
+                self._resume.clear()
+        finally:
+            self._on_lost("the client's connection was closed")  # whoever still waits is told
+            self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        with self._turn:
+            self._selector.close()
+            self._listen.disable_monitor()
+            for s, linger in ((self._talk, 1000), (self._listen, 0), (self._monitor, 0), (self._wake_in, 0), (self._wake_out, 0)):
+                s.close(linger=linger)
         self._context.term()
 
-    def _drain(self, listen: Source) -> None:
-        while listen.readable():
-            head, *rest = self._listen.recv_multipart(_NOBLOCK, copy=False)
+    def _listen_once(self) -> bool:
+        """Wait for something and handle it; False when the connection was closed."""
+        self._handle_inbox()  # what a caller has left
+        listen, monitor, wake = self._sources
+        ready = self._selector.wait()
+        self._listening = False
+        if listen in ready:
+            self._pull()
+        if wake in ready:
+            while wake.readable():
+                self._wake_in.recv()
+        self._handle_inbox()
+        if monitor in ready:
+            event = recv_monitor_message(self._monitor)
+            self._pull()
+            self._handle_inbox()  # its last words
+            refused = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            self._on_lost("the hub refused this client's key" if refused else "the connection to the hub was lost")
+            self._selector.unregister(monitor)
+        return not self._closed
+
+    def _handle_inbox(self) -> None:
+        while self._inbox:
+            head = self._inbox[0]
+            frame = self._inbox[1] if head.more else None
             try:
                 messages = frames.from_hub_to_client.unpack(head.buffer)
             except ProtocolError as e:
                 self._on_lost(f"the hub speaks another language: {e}")
-                return
+                messages = []
             for message in messages:
-                self._on_message(message, rest[0].buffer if rest else None)
+                self._on_message(message, frame.buffer if frame is not None else None)
+            self._inbox.popleft()
+            if frame is not None:
+                self._inbox.popleft()

@@ -51,7 +51,10 @@ class AsyncResult(Future[Any]):
         self._single = single
         self._assemble = assemble
         self._replies: list[Reply | None] = [None] * slots
-        self._arrived = 0
+        #: slots that are empty
+        self._missing = set(range(slots))
+        #: whether somebody is to be called back
+        self.watched = False
         #: guards the slots; notified at each arrival, and by Future at the end
         self._arrival: threading.Condition = self._condition
         #: why slots that are empty stay so
@@ -67,13 +70,14 @@ class AsyncResult(Future[Any]):
     # -- the client's side -------------------------------------------------------------------------------------------
 
     def _deliver(self, slot: int, reply: Reply) -> None:
-        """Called once for each slot, in the listening thread."""
+        """Fill a slot. A second time changes nothing: the first may have been interrupted."""
         with self._arrival:
-            if self._replies[slot] is not None or self._ended is not None:
+            if self._ended is not None or self.done():
                 return
-            self._replies[slot] = reply
-            self._arrived += 1
-            if self._arrived < len(self._replies):
+            if self._replies[slot] is None:
+                self._replies[slot] = reply
+            self._missing.discard(slot)
+            if self._missing:
                 self._arrival.notify_all()
                 return
         if all(r is not None and r.message.outcome == m.ABORTED for r in self._replies):
@@ -85,7 +89,7 @@ class AsyncResult(Future[Any]):
     def _fail(self, error: Exception) -> None:
         """No answer will come any more; called in the listening thread, or by `close`."""
         with self._arrival:
-            if self._arrived == len(self._replies):
+            if not self._missing:
                 return
             self._ended = error
             self._arrival.notify_all()
@@ -166,9 +170,8 @@ class AsyncResult(Future[Any]):
             raise RuntimeError("waiting for a result here would wait forever: this thread is the one that receives it")
         if timeout is not None and timeout < 0:
             timeout = None
-        with self._arrival:
-            if not self._arrival.wait_for(self.done, timeout):
-                raise TimeoutError(f"{self!r} is not ready after {timeout} s: {self.progress} of {len(self)} done")
+        if not self._client._wait_until(self.done, self._arrival, timeout):
+            raise TimeoutError(f"{self!r} is not ready after {timeout} s: {self.progress} of {len(self)} done")
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The error, None if there is none; waits like `result`."""
@@ -219,7 +222,7 @@ class AsyncResult(Future[Any]):
     @property
     def progress(self) -> int:
         """How many of ``len(self)`` are done."""
-        return self._arrived
+        return len(self._replies) - len(self._missing)
 
     def __getitem__(self, index: int | slice | str) -> Any:
         if isinstance(index, str):
@@ -238,9 +241,8 @@ class AsyncResult(Future[Any]):
             yield self._decode_slot(self._await_slot(slot))
 
     def _await_slot(self, slot: int) -> Reply:
-        with self._arrival:
-            self._arrival.wait_for(lambda: self._replies[slot] is not None or self._ended is not None)
-            reply = self._replies[slot]
+        self._client._wait_until(lambda: self._replies[slot] is not None or self._ended is not None, self._arrival, None)
+        reply = self._replies[slot]
         if reply is None:
             assert self._ended is not None
             raise self._ended
@@ -356,6 +358,8 @@ class AsyncResult(Future[Any]):
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Have ``fn(self)`` called when it is done, in a thread where waiting for other results is allowed."""
+        self.watched = True
+        self._client._connection.resume()
         super().add_done_callback(lambda future: self._client._call_back(fn, future))
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -382,7 +386,7 @@ class AsyncMapResult(AsyncResult):
 
     def _deliver(self, slot: int, reply: Reply) -> None:
         with self._arrival:
-            if self._replies[slot] is None:
+            if slot in self._missing and (not self._order or self._order[-1] != slot):
                 self._order.append(slot)
         super()._deliver(slot, reply)
 
@@ -404,11 +408,10 @@ class AsyncMapResult(AsyncResult):
             if self._ordered:
                 reply = self._await_slot(k)
             else:
-                with self._arrival:
-                    self._arrival.wait_for(lambda: len(self._order) > k or self._ended is not None)  # noqa: B023 - called at once
-                    if len(self._order) <= k:
-                        assert self._ended is not None
-                        raise self._ended
+                self._client._wait_until(lambda: len(self._order) > k or self._ended is not None, self._arrival, None)  # noqa: B023
+                if len(self._order) <= k:
+                    assert self._ended is not None
+                    raise self._ended
                 reply = self._await_slot(self._order[k])
             value = self._decode_slot(reply)
             if self._chunked:
