@@ -78,8 +78,10 @@ class Client:
             self.contact = _find(profile, cluster, timeout)
         #: whether views made from now on wait for their results
         self.block = False
-        #: guards everything below; notified when the engines change, and at the end
-        self._changed = threading.Condition()
+        #: guards everything below: a plain lock, which Ctrl-C cannot leave locked
+        self._guard = threading.Lock()
+        #: notified when the engines change, and at the end
+        self._changed = threading.Condition(self._guard)
         self._engines: dict[int, m.EngineInfo] = {}
         self._ids: list[int] = []
         self._welcome: m.Welcome | None = None
@@ -197,7 +199,7 @@ class Client:
         """Send one `Submit` whose answers go to the slots of ``result`` from ``first_slot`` on."""
         count = len(data) if targets is None else 1
         sizes = [memoryview(b).nbytes for b in buffers] if buffers else []
-        with self._changed:
+        with self._guard:
             if self._lost is not None:
                 raise ClusterStopped(f"the cluster is gone: {self._lost}")
             first, self._next_task = self._next_task, self._next_task + count
@@ -214,7 +216,7 @@ class Client:
         try:
             self._connection.say([message])
         except (ClosedError, ClusterStopped):
-            with self._changed:
+            with self._guard:
                 for i in range(count):
                     self._pending.pop(first + i, None)
                 self._uploads.pop(first, None)
@@ -226,7 +228,7 @@ class Client:
     def _ask(self, make: Callable[[int], m.ClientMessage], timeout: float = CONNECT_TIMEOUT) -> Any:
         """Ask the hub something and wait for its answer."""
         answer: Future[Any] = Future()
-        with self._changed:
+        with self._guard:
             if self._lost is not None:
                 raise ClusterStopped(f"the cluster is gone: {self._lost}")
             number, self._next_question = self._next_question, self._next_question + 1
@@ -237,11 +239,11 @@ class Client:
         except TimeoutError:
             raise TimeoutError(f"the hub did not answer within {timeout:g} s") from None
         finally:
-            with self._changed:
+            with self._guard:
                 self._questions.pop(number, None)
 
     def _call_back(self, fn: Callable[[Future[Any]], object], future: Future[Any]) -> None:
-        with self._changed:
+        with self._guard:
             if self._callbacks is None:
                 self._callbacks = ThreadPoolExecutor(1, thread_name_prefix="mpicluster-callbacks")
             self._callbacks.submit(fn, future)
@@ -249,7 +251,7 @@ class Client:
     def wait(self, jobs: Iterable[AsyncResult] | AsyncResult | None = None, timeout: float | None = None) -> bool:
         """Wait for some results (default: all that are under way); whether they are done within ``timeout`` seconds."""
         if jobs is None:
-            with self._changed:
+            with self._guard:
                 jobs = {p.result for p in self._pending.values()}
         elif isinstance(jobs, Future):
             jobs = [jobs]
@@ -259,7 +261,7 @@ class Client:
     @property
     def outstanding(self) -> set[int]:
         """Numbers of the tasks under way."""
-        with self._changed:
+        with self._guard:
             return set(self._pending)
 
     # -- the cluster -------------------------------------------------------------------------------------------------
@@ -283,7 +285,7 @@ class Client:
         """Disconnect. Work under way goes on unheard; results that are not here raise `ClosedError`."""
         self._closer()
         self._end("this client was closed", ClosedError)
-        with self._changed:
+        with self._guard:
             callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
             callbacks.shutdown(wait=False)
@@ -345,7 +347,7 @@ class Client:
             self._on_lost(message.reason)
 
     def _on_answer(self, number: int, value: Any) -> None:
-        with self._changed:
+        with self._guard:
             answer = self._questions.get(number)
         if answer is not None:
             answer.set_result(value)
@@ -360,7 +362,7 @@ class Client:
         self._deliver(message, ())
 
     def _deliver(self, message: m.Result, buffers: Sequence[Any]) -> None:
-        with self._changed:
+        with self._guard:
             pending = self._pending.get(message.task)
             if pending is None:
                 return
@@ -369,7 +371,7 @@ class Client:
         if slot is None:
             return
         pending.result._deliver(slot, Reply(message, buffers, time.time()))
-        with self._changed:  # after it was delivered: this may be interrupted, and is then done again
+        with self._guard:  # after it was delivered: this may be interrupted, and is then done again
             if not isinstance(slots, int):
                 slots.pop(message.engine, None)
             if isinstance(slots, int) or not slots:

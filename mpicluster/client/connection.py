@@ -24,6 +24,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from mpicluster import config
+from mpicluster.client.signals import Deferred
 from mpicluster.errors import ClosedError, ClusterStopped, NoCluster, ProtocolError
 from mpicluster.selector import Selector
 from mpicluster.wire import frames
@@ -36,7 +37,6 @@ __all__ = ["Connection"]
 _log = logging.getLogger(__name__)
 #: A flag as a plain number costs less than pyzmq's enum.
 _NOBLOCK = int(zmq.NOBLOCK)
-_ONE = (_NOBLOCK,)
 #: How long the listening thread stays aside after a caller has read for itself: the next call most often follows at once.
 _ASIDE = 0.02
 
@@ -71,13 +71,14 @@ class Connection:
         #: held by the thread that reads the listening socket; it guards the selector and the inbox
         self._turn = threading.Lock()
         self._selector = Selector()
-        self._sources = tuple(self._selector.register(s) for s in (self._listen, self._monitor, self._wake_in))
+        self._signals = Deferred()
+        self._sources = tuple(self._selector.register(s) for s in (self._listen, self._monitor, self._wake_in, self._signals.descriptor))
         #: frames that have arrived and are not handled yet; a message is removed after it was handled
         self._inbox: deque[Any] = deque()
         self._receive = functools.partial(self._listen.recv, copy=False)
-        #: held by the caller that reads for itself
-        self._seat = threading.Lock()
+        #: whether a caller reads for itself; the lock guards that it is one
         self._sitting = False
+        self._seat = threading.Lock()
         self._sat_at = 0.0
         #: whether the listening thread waits on the socket; set to make it do so
         self._listening = False
@@ -164,32 +165,29 @@ class Connection:
         ``take(message)`` handles a message if it is for the caller, and says whether it did. May return before it is done:
         when another thread reads for itself, and when there is something for the listening thread to do.
         """
-        if not self._seat.acquire(blocking=False):
-            self._resume.set()
-            return
-        hand_over = True
+        mine, hand_over = False, True
         until = None if timeout is None else time.monotonic() + timeout
-        try:
-            self._sitting = True
+        try:  # Ctrl-C may come anywhere: plain locks in `with`, and nothing that it can interrupt before the flag is reset
+            with self._seat:
+                if not self._sitting:
+                    self._sitting = mine = True
+            if not mine:
+                self._resume.set()
+                return
             if self._listening:
                 with self._lock:
                     if self._closed or self._pid != os.getpid():
                         return
                     self._wake_out.send(b"")  # the listening thread steps aside
-            if not self._turn.acquire(timeout=1.0):
-                return
-            try:
-                if self._closed:
-                    return
-                hand_over = not self._read_for(done, take, until)
-            finally:
-                self._turn.release()
+            with self._turn, self._signals:
+                if not self._closed:
+                    hand_over = not self._read_for(done, take, until)
         finally:
-            self._sat_at = time.monotonic()
-            self._sitting = False
-            self._seat.release()
-            if hand_over:
-                self._resume.set()
+            if mine:
+                self._sitting = False
+                self._sat_at = time.monotonic()
+                if hand_over:
+                    self._resume.set()
 
     def _read_for(self, done: Callable[[], bool], take: Callable[[m.ToClient], bool], until: float | None) -> bool:
         """The loop of `serve`; False when there is something for the listening thread."""
@@ -199,9 +197,16 @@ class Connection:
                 if left is not None and left <= 0:
                     return True
                 ready = self._selector.wait(left)
-                if self._sources[0] in ready:
+                listen, monitor, wake, interrupt = self._sources
+                if listen in ready:
                     self._pull()
-                if len(ready) > 1 or (ready and self._sources[0] not in ready):
+                if interrupt in ready:
+                    return True
+                if wake in ready:
+                    self._clear_wake()
+                if monitor in ready:
+                    self._selector.used(monitor)  # whoever asks next is told again
+                if monitor in ready or self._closed:
                     return False
             while self._inbox:
                 if self._inbox[0].more or not all(take(x) for x in frames.from_hub_to_client.unpack(self._inbox[0].buffer)):
@@ -214,9 +219,9 @@ class Connection:
         self._resume.set()
 
     def _pull(self) -> None:
-        """Move what has arrived into the inbox. A signal handler that raises cannot come between the two."""
+        """Move what has arrived into the inbox."""
         while self._sources[0].readable():
-            self._inbox.extend(map(self._receive, _ONE))
+            self._inbox.append(self._receive(_NOBLOCK))
 
     def _run(self) -> None:
         try:
@@ -231,11 +236,14 @@ class Connection:
                 self._resume.clear()
         finally:
             self._on_lost("the client's connection was closed")  # whoever still waits is told
+            with self._lock:
+                self._closed = True
             self._close_sockets()
 
     def _close_sockets(self) -> None:
-        with self._turn:
+        with self._turn, self._lock:
             self._selector.close()
+            self._signals.close()
             self._listen.disable_monitor()
             for s, linger in ((self._talk, 1000), (self._listen, 0), (self._monitor, 0), (self._wake_in, 0), (self._wake_out, 0)):
                 s.close(linger=linger)
@@ -244,14 +252,13 @@ class Connection:
     def _listen_once(self) -> bool:
         """Wait for something and handle it; False when the connection was closed."""
         self._handle_inbox()  # what a caller has left
-        listen, monitor, wake = self._sources
+        listen, monitor, wake, _ = self._sources
         ready = self._selector.wait()
         self._listening = False
         if listen in ready:
             self._pull()
         if wake in ready:
-            while wake.readable():
-                self._wake_in.recv()
+            self._clear_wake()
         self._handle_inbox()
         if monitor in ready:
             event = recv_monitor_message(self._monitor)
@@ -261,6 +268,10 @@ class Connection:
             self._on_lost("the hub refused this client's key" if refused else "the connection to the hub was lost")
             self._selector.unregister(monitor)
         return not self._closed
+
+    def _clear_wake(self) -> None:
+        while self._sources[2].readable():
+            self._wake_in.recv()
 
     def _handle_inbox(self) -> None:
         while self._inbox:

@@ -259,7 +259,7 @@ class DirectView(View):
         function = encode(f, INLINE_UP_TO, f"function {name_of(f)}")
         if function.buffers:
             return b"", encode((part, f), INLINE_UP_TO, f"function {name_of(f)} and its arguments")
-        return function.data, encode(part, INLINE_UP_TO, f"the arguments of {name_of(f)}")
+        return function.data, encode((part,), INLINE_UP_TO, f"the arguments of {name_of(f)}")
 
     def imap(self, f: Callable[..., Any], /, *sequences: Iterable[Any]) -> Iterator[Any]:
         """`map`, as an iterator over the results as they come."""

@@ -27,7 +27,8 @@ class Executor:
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
-        #: functions of maps under way, by the hub's key
+        #: functions of maps under way, by the hub's key: as they came, and unpickled at their first use
+        self._learnt: dict[int, bytes] = {}
         self._functions: dict[int, Callable[..., Any]] = {}
         self._verbs: dict[str, Callable[[Assign, Any, Door], Any]] = {
             "apply": self._apply,
@@ -41,9 +42,14 @@ class Executor:
             "reduce": self._reduce,
         }
 
+    def learn(self, fn_id: int, fn: bytes) -> None:
+        """Keep a function that comes once for all tasks of a map, be it with a task that is withdrawn."""
+        self._learnt[fn_id] = fn
+
     def forget(self, fn_ids: Sequence[int]) -> None:
         """These functions are not needed any more."""
         for fn_id in fn_ids:
+            self._learnt.pop(fn_id, None)
             self._functions.pop(fn_id, None)
 
     def run(self, task: Assign, door: Door) -> Outcome:
@@ -69,23 +75,20 @@ class Executor:
         return Outcome(encode(value, INLINE_UP_TO, f"the result of {task.kind}"), started)
 
     def _function(self, task: Assign) -> Callable[..., Any]:
-        known = self._functions.get(task.fn_id)
-        if known is not None:
-            return known
-        function: Callable[..., Any] = decode(task.fn, what="the function")
-        if task.fn_id:
-            self._functions[task.fn_id] = function
-        return function
+        if not task.fn_id:
+            function: Callable[..., Any] = decode(task.fn, what="the function")
+            return function
+        if task.fn_id not in self._functions:
+            self._functions[task.fn_id] = decode(self._learnt[task.fn_id], what="the function")
+        return self._functions[task.fn_id]
 
     def _apply(self, task: Assign, argument: Any, door: Door) -> Any:
         args, kwargs, *own = argument  # a function that carries much data comes with its arguments
         return (own[0] if own else self._function(task))(*args, **kwargs)
 
     def _map(self, task: Assign, argument: Any, door: Door) -> list[Any]:
-        if task.fn:
-            return list(map(self._function(task), *argument))
         sequences, *own = argument
-        return list(map(own[0], *sequences))
+        return list(map(own[0] if own else self._function(task), *sequences))
 
     def _execute(self, task: Assign, argument: Any, door: Door) -> None:
         self._namespace.execute(argument)

@@ -96,6 +96,8 @@ class Engine:
             head = self._socket.recv(_NOBLOCK)
             for message in frames.from_hub_to_engine.unpack(head):
                 if isinstance(message, m.Assign | m.Forget):
+                    if isinstance(message, m.Assign) and message.fn_id and message.fn:
+                        self._executor.learn(message.fn_id, message.fn)
                     self._queue.append(message)
                 elif isinstance(message, m.Enter | m.Abandon):
                     answers.append(message)

@@ -1,0 +1,57 @@
+"""Holds back Python's signal handlers while a message is in hand.
+
+pyzmq runs pending handlers at the end of each of its calls, so a Ctrl-C that comes while the main thread receives would
+throw away what it has just received.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["Deferred"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Deferred:
+    """While entered (in the main thread; elsewhere it does nothing), signals are noted; at the exit their handlers run.
+
+    ``descriptor`` becomes readable when one has come, so that a wait can end.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._originals: list[tuple[int, Any]] = []
+        self._come: list[tuple[int, FrameType | None]] = []
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._come.append((number, frame))
+        os.eventfd_write(self.descriptor, 1)
+
+    def __enter__(self) -> Deferred:
+        if threading.get_ident() == threading.main_thread().ident:
+            for number in _SIGNALS:
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    self._originals.append((number, handler))
+                    signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        originals = dict(self._originals)
+        self._originals = []
+        for number, handler in originals.items():
+            signal.signal(number, handler)
+        come, self._come = self._come, []
+        if come:
+            os.eventfd_read(self.descriptor)
+        for number, frame in come:
+            originals[number](number, frame)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
