@@ -137,8 +137,8 @@ class RemoteError(ClusterError):
         return self.render_traceback().splitlines()
 
 
-class CompositeError(RemoteError, ExceptionGroup):
-    """Several engines raised. Also an `ExceptionGroup`, so ``except*`` works.
+class CompositeError(RemoteError):
+    """Several engines raised. When all raised one type, it is of that type too, so ``except ZeroDivisionError`` catches it.
 
     ``errors``
         the exceptions, in the order of the targets.
@@ -147,55 +147,46 @@ class CompositeError(RemoteError, ExceptionGroup):
     #: how many tracebacks `render_traceback` writes out in full
     tb_limit = 4
 
-    def __new__(cls, message: str, errors: Sequence[Exception]) -> CompositeError:
-        """A group is made whole here: `ExceptionGroup` is immutable."""
-        self = super().__new__(cls, message, list(errors))
-        self.ename, self.evalue = "CompositeError", message
-        return self
-
     def __init__(self, message: str, errors: Sequence[Exception]) -> None:
-        super().__init__(message, list(errors))
+        self.args = (message, list(errors))  # the types it may also have take other arguments
+        self.message = message
+        self.errors = tuple(errors)
+        self.ename, self.evalue = "CompositeError", message
         self.traceback = self.render_traceback()
 
-    def derive(self, excs: Sequence[Exception]) -> CompositeError:  # type: ignore[override]
-        """A group of the same kind (used by ``except*``)."""
-        return CompositeError(self.message, excs)
-
-    @property
-    def errors(self) -> tuple[Exception, ...]:
-        """The exceptions, in the order of the targets."""
-        return self.exceptions
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompositeError, (self.message, list(self.errors))
 
     @property
     def elist(self) -> list[tuple[str, str, str, dict[str, Any]]]:
         """``(ename, evalue, traceback, engine_info)`` of each, as IPython Parallel gives them."""
         return [
             (e.ename, e.evalue, e.traceback, e.engine_info) if isinstance(e, RemoteError) else (type(e).__name__, str(e), "", {})
-            for e in self.exceptions
+            for e in self.errors
         ]
 
     def __str__(self) -> str:
-        return "\n".join([self.message, *(f"{_header(e)} {_summary(e)}" for e in self.exceptions)])
+        return "\n".join([self.message, *(f"{_header(e)} {_summary(e)}" for e in self.errors)])
 
     def render_traceback(self) -> str:
         """Each engine's traceback under its header, the first `tb_limit` of them."""
         shown = [
             e.render_traceback() if isinstance(e, RemoteError) else f"{_header(e)}\n{type(e).__name__}: {e}"
-            for e in self.exceptions[: self.tb_limit]
+            for e in self.errors[: self.tb_limit]
         ]
-        more = len(self.exceptions) - self.tb_limit
+        more = len(self.errors) - self.tb_limit
         if more > 0:
             shown.append(f"... and {more} more")
         return "\n\n".join(shown)
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print all tracebacks, or only that of the ``excid``-th error."""
-        chosen = self if excid is None else self.exceptions[excid]
+        chosen = self if excid is None else self.errors[excid]
         print(chosen.render_traceback() if isinstance(chosen, RemoteError) else repr(chosen))
 
     def raise_exception(self, excid: int = 0) -> None:
         """Raise the ``excid``-th error by itself."""
-        raise self.exceptions[excid]
+        raise self.errors[excid]
 
 
 def _header(error: Exception) -> str:
