@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import sys
 import types
@@ -19,6 +20,7 @@ class Namespace:
     def __init__(self) -> None:
         self.module = types.ModuleType("__main__", "The namespace of this engine.")
         self.values: dict[str, Any] = self.module.__dict__
+        self.values["__builtins__"] = builtins  # as every module has it that was executed
         self._given: dict[str, Any] = {}
         self._start = dict(self.values)
         sys.modules["__main__"] = self.module  # classes defined here are found by name
