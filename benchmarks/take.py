@@ -39,7 +39,7 @@ def take(opener: Opener, *, write: bool = True) -> None:
                     record(Began(measure))
                     try:
                         samples = measurements[measure](request.size)
-                    except Exception as error:
+                    except Exception as error:  # noqa: BLE001 - a contender may fail in any way; the others go on
                         record(Failed(measure, _words(error)))
                     else:
                         record(Sampled(measure, samples))

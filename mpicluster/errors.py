@@ -166,7 +166,9 @@ class CompositeError(RemoteError):
         ]
 
     def __str__(self) -> str:
-        return "\n".join([self.message, *(f"{_header(e)} {_summary(e)}" for e in self.errors)])
+        lines = [f"{_header(e)} {_summary(e)}" for e in self.errors[: self.tb_limit]]
+        more = len(self.errors) - self.tb_limit
+        return "\n".join([self.message, *lines, *([f"... and {more} more"] if more > 0 else [])])
 
     def render_traceback(self) -> str:
         """Each engine's traceback under its header, the first `tb_limit` of them."""

@@ -86,7 +86,9 @@ class Client:
         self._ids: list[int] = []
         self._welcome: m.Welcome | None = None
         self._epoch = 0
+        #: why the connection is over, and what a call raises then
         self._lost: str | None = None
+        self._kind: type[Exception] = ClusterStopped
         self._loss_reason = ""
         self._pending: dict[int, _Pending] = {}
         self._uploads: dict[int, tuple[int, Sequence[Buffer], Outgoing]] = {}
@@ -123,6 +125,12 @@ class Client:
         """Ids of the live engines."""
         return list(self._ids)
 
+    def _live(self) -> list[int]:
+        """`ids`, to choose from; raises when there is no cluster any more."""
+        if self._lost is not None:
+            raise self._kind(f"there is no cluster to work on: {self._lost}")
+        return list(self._ids)
+
     def __len__(self) -> int:
         return len(self._engines)
 
@@ -133,7 +141,7 @@ class Client:
         """A `DirectView`: ``rc[0]``, ``rc[-1]``, ``rc[::2]``, ``rc[[0, 2]]``."""
         if not isinstance(key, int | slice | list | tuple | range):
             raise TypeError(f"a Client is indexed by int, slice, list, tuple or range, not {type(key).__name__}")
-        chosen = select(key, self.ids)
+        chosen = select(key, self._live())
         return self.direct_view(chosen[0] if isinstance(key, int) else chosen)
 
     def __iter__(self) -> Iterator[Any]:
@@ -145,7 +153,7 @@ class Client:
         from mpicluster.client.direct import DirectView
 
         if not (isinstance(targets, str) and targets == "all"):
-            chosen = select(targets, self.ids)
+            chosen = select(targets, self._live())
             targets = chosen[0] if isinstance(targets, int) else chosen
         return DirectView(self, targets, **flags)
 
@@ -153,7 +161,7 @@ class Client:
         """A view that leaves the choice of the engine to the hub, among ``targets`` if given."""
         from mpicluster.client.balanced import LoadBalancedView
 
-        return LoadBalancedView(self, None if targets is None else select(targets, self.ids), **flags)
+        return LoadBalancedView(self, None if targets is None else select(targets, self._live()), **flags)
 
     def wait_for_engines(self, n: int | None = None, *, timeout: float | None = None) -> None:
         """Wait until there are ``n`` engines (default: as many as the cluster starts with).
@@ -201,7 +209,7 @@ class Client:
         sizes = [memoryview(b).nbytes for b in buffers] if buffers else []
         with self._guard:
             if self._lost is not None:
-                raise ClusterStopped(f"the cluster is gone: {self._lost}")
+                raise self._kind(f"there is no cluster to work on: {self._lost}")
             first, self._next_task = self._next_task, self._next_task + count
             if targets is None:
                 for i in range(count):
@@ -230,7 +238,7 @@ class Client:
         answer: Future[Any] = Future()
         with self._guard:
             if self._lost is not None:
-                raise ClusterStopped(f"the cluster is gone: {self._lost}")
+                raise self._kind(f"there is no cluster to ask: {self._lost}")
             number, self._next_question = self._next_question, self._next_question + 1
             self._questions[number] = answer
         try:
@@ -414,7 +422,7 @@ class Client:
         """No more answers will come: everything that waits fails."""
         with self._changed:
             if self._lost is None:
-                self._lost = reason
+                self._lost, self._kind = reason, kind
             results = {p.result for p in self._pending.values()}
             self._pending.clear()
             self._uploads.clear()

@@ -45,7 +45,7 @@ class DirectView(View):
 
     def _ids(self, targets: Targets) -> tuple[list[int], bool]:
         """Engine ids of a call, and whether it is for a single one."""
-        ids = self.client.ids
+        ids = self.client._live()
         if targets is None:
             return resolve(self.targets, ids), isinstance(self.targets, int)
         return select(targets, ids), isinstance(targets, int)

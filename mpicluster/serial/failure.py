@@ -155,13 +155,19 @@ def _frames(tb: TracebackType | None) -> Iterator[str]:
 def compose(errors: list[Exception], what: str) -> CompositeError:
     """Several failures of one call as one error; when all have one type, it has that type as well."""
     message = f"{len(errors)} engines raised in {what}"
-    kinds = {type(e).__bases__[1] for e in errors if isinstance(e, RemoteError) and len(type(e).__bases__) > 1}
-    if len(kinds) == 1 and all(isinstance(e, RemoteError) and len(type(e).__bases__) > 1 for e in errors):
+    kinds = {_kind(e) for e in errors}
+    if len(kinds) == 1 and (kind := kinds.pop()) is not RemoteError:
         try:
-            return _composite_of(kinds.pop())(message, errors)
+            return _composite_of(kind)(message, errors)  # type: ignore[arg-type]  # types are hashable
         except TypeError:
             pass  # a type that does not combine
     return CompositeError(message, errors)
+
+
+def _kind(error: Exception) -> type[BaseException]:
+    """The type that was raised: of a remote failure, the one on the engine."""
+    combined = isinstance(error, RemoteError) and len(type(error).__bases__) > 1
+    return type(error).__bases__[1] if combined else type(error)
 
 
 @functools.lru_cache(maxsize=256)

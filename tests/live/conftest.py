@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,8 @@ import mpicluster
 from mpicluster.client.client import Client
 from mpicluster.launch import process
 
-#: Open MPI started with ULFM lives on when a rank dies; MPICH's job ends.
+#: Functions of test modules travel by name: engines must be able to import them.
+HERE = str(Path(__file__).parent)
 
 
 class Clusters:
@@ -36,6 +39,7 @@ def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPICLUSTER_STATE_DIR", str(state))
         patch.setenv("XDG_RUNTIME_DIR", str(sockets))
+        patch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
         with ExitStack() as stack:
             yield Clusters(stack)
         deadline = time.monotonic() + 15
@@ -69,6 +73,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPICLUSTER_STATE_DIR", str(state))
         patch.setenv("XDG_RUNTIME_DIR", str(sockets))
+        patch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
         with ExitStack() as stack:
             yield lambda n: stack.enter_context(mpicluster.Cluster(n=n, profile="fresh"))
         deadline = time.monotonic() + 15
