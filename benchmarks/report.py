@@ -61,7 +61,7 @@ def _row(row: Row) -> list[str]:
         _spread(row.ours, measure),
         against or "-",
         _spread(row.other, measure),
-        "-" if row.ratio is None else f"{row.ratio.median:.2g}x ({row.ratio.least:.2g}-{row.ratio.most:.2g})",
+        "-" if row.ratio is None else f"{_factor(row.ratio.median)}x ({_factor(row.ratio.least)}-{_factor(row.ratio.most)})",
         "faster" if target.rule is Rule.FASTER and target.bound == 1 else target.rule.value.format(bound),
         row.reason if row.met is None else "yes" if row.met else "**no**",
     ]
@@ -76,6 +76,11 @@ def _spread(spread: Spread | None, measure: Measure) -> str:
     if spread is None:
         return "-"
     return f"{_value(spread.median, measure.unit)} ({_value(spread.least, measure.unit)} - {_value(spread.most, measure.unit)})"
+
+
+def _factor(value: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _value(value: float, unit: str) -> str:

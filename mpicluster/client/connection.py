@@ -58,7 +58,7 @@ class Connection:
         self._on_lost = on_lost
         self._pid = os.getpid()
         self._lock = threading.Lock()  # guards the talking socket and `_closed`
-        self._closed = False
+        self._closed = self._hub_gone = False
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         name = uuid.uuid4().hex.encode()
         address = self._address()
@@ -245,9 +245,19 @@ class Connection:
             self._selector.close()
             self._signals.close()
             self._listen.disable_monitor()
-            for s, linger in ((self._talk, 1000), (self._listen, 0), (self._monitor, 0), (self._wake_in, 0), (self._wake_out, 0)):
+            # what waits for a hub that is gone would keep the context from ending
+            for s, linger in (
+                (self._talk, 0 if self._hub_gone else 1000),
+                (self._listen, 0),
+                (self._monitor, 0),
+                (self._wake_in, 0),
+                (self._wake_out, 0),
+            ):
                 s.close(linger=linger)
-        self._context.term()
+        # libzmq may wait for ever for what was under way to a hub that died: nobody waits for it longer than this
+        ending = threading.Thread(target=self._context.term, name="mpicluster-client-end", daemon=True)
+        ending.start()
+        ending.join(2.0)
 
     def _listen_once(self) -> bool:
         """Wait for something and handle it; False when the connection was closed."""
@@ -264,6 +274,7 @@ class Connection:
             event = recv_monitor_message(self._monitor)
             self._pull()
             self._handle_inbox()  # its last words
+            self._hub_gone = True
             refused = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
             self._on_lost("the hub refused this client's key" if refused else "the connection to the hub was lost")
             self._selector.unregister(monitor)

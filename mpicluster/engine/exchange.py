@@ -208,6 +208,8 @@ def reduce(value: Any, name: str, op: str | Callable[[Any, Any], Any], door: Doo
         part = decode(piece, what=repr(name))
         if isinstance(op, str) and op in ("sum", "prod") and isinstance(part, np.ndarray | np.generic) and part.dtype == bool:
             part = part.astype(np.int64)
+        if isinstance(op, str) and op in ("land", "lor", "lxor") and isinstance(part, np.ndarray | np.generic):
+            part = part.astype(bool)
         total[:] = [combine(total[0], part) if total else part]
 
     collective.fold(comm, data, take)

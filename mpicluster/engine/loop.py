@@ -59,14 +59,13 @@ class Engine:
         self._output = Output()
         self._queue: deque[m.Assign | m.Forget] = deque()
         self._last_sent = 0.0
-        self._in_user_code = False
 
     def _give_names(self) -> None:
         self.namespace.give(comm=self.world.comm, rank=self.world.rank, size=self.world.size)
 
     def run(self) -> str:
         """Serve until the cluster ends; returns why it did."""
-        signal.signal(signal.SIGINT, self._on_interrupt)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # it comes from the launcher, when that is interrupted: end
         self.control.start()
         try:
             while not self.control.stopping.is_set():
@@ -78,10 +77,6 @@ class Engine:
         except _Stopping:
             pass
         return self.control.reason
-
-    def _on_interrupt(self, number: int, frame: Any) -> None:
-        if self._in_user_code:
-            raise KeyboardInterrupt
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -138,10 +133,8 @@ class Engine:
         started = time.time()
         outcome, data, sizes = m.OK, b"", []
         self._output.begin()
-        self._in_user_code = True
         try:
             result = self._executor.run(task, _Door(self, task))
-            self._in_user_code = False
             started = result.started
             data, sizes = result.payload.data, result.payload.sizes
             if sizes:
@@ -155,10 +148,8 @@ class Engine:
         except _Stopping:
             raise
         except BaseException as e:  # noqa: BLE001 - user code may raise anything
-            self._in_user_code = False
             outcome, data = m.FAILED, self._failure(task, e)
         finally:
-            self._in_user_code = False
             stdout, stderr = self._output.end()
         if task.sizes:
             self.streams.drop(task.seq)

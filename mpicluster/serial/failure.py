@@ -159,7 +159,7 @@ def compose(errors: list[Exception], what: str) -> CompositeError:
     if len(kinds) == 1 and (kind := kinds.pop()) is not RemoteError:
         try:
             return _composite_of(kind)(message, errors)  # type: ignore[arg-type]  # types are hashable
-        except TypeError:
+        except (TypeError, AttributeError):
             pass  # a type that does not combine
     return CompositeError(message, errors)
 

@@ -35,9 +35,12 @@ def _check(dist: str) -> None:
 def split(sequence: Any, n: int, dist: str = "b") -> list[Any]:
     """``n`` parts of anything that has a length and slices; anything else that iterates is made a list first."""
     _check(dist)
-    if not (hasattr(sequence, "__len__") and hasattr(sequence, "__getitem__")) or isinstance(sequence, dict):
-        sequence = list(sequence)
     rows = getattr(sequence, "iloc", sequence)  # a pandas object slices rows by position there
+    try:
+        len(sequence)
+        rows[0:0]
+    except (TypeError, KeyError):
+        sequence = rows = list(sequence)
     if dist == "r":
         return [rows[i::n] for i in range(n)]
     ends = list(itertools.accumulate(block_sizes(len(sequence), n)))
@@ -52,8 +55,7 @@ def join(parts: Sequence[Any], dist: str = "b") -> Any:
     _check(dist)
     first = parts[0]
     if all(isinstance(p, np.ndarray) and p.ndim for p in parts):
-        concatenate: Any = np.ma.concatenate if any(isinstance(p, np.ma.MaskedArray) for p in parts) else np.concatenate
-        whole = concatenate(parts)
+        whole = _concatenate(parts)
         if dist == "b":
             return whole
         result = np.empty_like(whole)
@@ -73,6 +75,17 @@ def join(parts: Sequence[Any], dist: str = "b") -> Any:
     if all(isinstance(p, bytes | bytearray) for p in parts):
         return type(first)(chained)
     return tuple(chained) if all(type(p) is tuple for p in parts) else chained
+
+
+def _concatenate(parts: Sequence[Any]) -> Any:
+    """Along axis 0; a dtype that all parts have is kept, byte order included."""
+    if any(isinstance(p, np.ma.MaskedArray) for p in parts):
+        masked: Any = np.ma.concatenate
+        return masked(parts)
+    if any(p.dtype != parts[0].dtype or p.shape[1:] != parts[0].shape[1:] for p in parts):
+        return np.concatenate(parts)
+    concatenate: Any = np.concatenate
+    return concatenate(parts, out=np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype))
 
 
 _NOTHING = object()
@@ -115,8 +128,8 @@ def scattering(key: str, sequence: Any, n: int, dist: str, *, flatten: bool) -> 
         raise TypeError("a 0-d array cannot be scattered: it has no rows; push it")
     if is_plain_array(sequence):
         if dist == "r":
-            sequence = np.concatenate([sequence[i::n] for i in range(n)])
             sizes = [len(range(i, len(sequence), n)) for i in range(n)]
+            sequence = _concatenate([sequence[i::n] for i in range(n)])
         else:
             sizes = block_sizes(len(sequence), n)
         raw = np.ascontiguousarray(sequence).reshape(-1).view(np.uint8)
