@@ -143,7 +143,7 @@ class Balancer:
             part.balanced
             and part.state is State.ASSIGNED
             and not submit.sizes
-            and (not submit.allowed or any(i in submit.allowed for i in idle))
+            and any(i != part.avoid and (not submit.allowed or i in submit.allowed) for i in idle)  # else it would come back
         )
 
     def wake_at(self, now: float) -> float | None:
