@@ -291,8 +291,8 @@ class Client:
 
     def close(self) -> None:
         """Disconnect. Work under way goes on unheard; results that are not here raise `ClosedError`."""
-        self._closer()
         self._end("this client was closed", ClosedError)
+        self._closer()
         with self._guard:
             callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:

@@ -258,7 +258,7 @@ class Router:
                 socket.send(parts[1], _NOBLOCK, copy=False)
             self._selector.used(source)
         except zmq.ZMQError as e:
-            if e.errno != zmq.EHOSTUNREACH:
+            if e.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):  # gone, or going
                 raise
             _log.info("no way to %r", to)
 
