@@ -294,7 +294,10 @@ class Connection:
                 self._on_lost(f"the hub speaks another language: {e}")
                 messages = []
             for message in messages:
-                self._on_message(message, frame.buffer if frame is not None else None)
+                try:
+                    self._on_message(message, frame.buffer if frame is not None else None)
+                except (ClosedError, ClusterStopped):
+                    continue  # an answer could not be sent: the hub is gone, as the monitor will say
             self._inbox.popleft()
             if frame is not None:
                 self._inbox.popleft()
