@@ -157,7 +157,7 @@ def remote_imports(dview):
     try:
         dview.apply(normalize_vector, x)
     except mpicluster.CompositeError as e:
-        text = e.render_traceback()
+        text = "\n".join(e.render_traceback())
         show("dview.apply(normalize_vector, x)", text)
         check("a header for each engine", all(f"[{i}:apply]:" in text for i in range(4)))
         check("the error of each engine", text.count("NameError: name 'numpy' is not defined") == 4)

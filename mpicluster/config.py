@@ -9,6 +9,7 @@ __all__ = [
     "BROADCAST_FROM",
     "CHUNK",
     "CONNECT_TIMEOUT",
+    "GROUPS_KEPT",
     "HEAL_TIMEOUT",
     "INLINE_UP_TO",
     "MAX_CLIENTS",
@@ -45,6 +46,8 @@ HEARTBEAT_TIMEOUT = 30.0
 
 #: A task that was running on this many engines when they died is given up.
 MAX_LOST = 3
+#: Communicators of some engines that are kept for the next collective of just these; others are made for one.
+GROUPS_KEPT = 512
 #: Work that an engine should have ahead, so that it never waits for the hub.
 PREFETCH_TIME = 0.02
 PREFETCH_MAX = 256

@@ -4,7 +4,7 @@
 
     ClusterError
     ├── what you asked for
-    │   ├── TargetError (LookupError)          no such engine, or no engine at all in the selection
+    │   ├── TargetError (IndexError)           no such engine, or no engine at all in the selection
     │   ├── ClosedError (RuntimeError)         the client, or the cluster behind it, was closed
     │   └── SerializationError (TypeError)     an object cannot travel
     ├── where it runs
@@ -50,7 +50,7 @@ class ClusterError(Exception):
     """Base of all of them."""
 
 
-class TargetError(ClusterError, LookupError):
+class TargetError(ClusterError, IndexError):
     """The engines asked for do not exist."""
 
 
@@ -94,14 +94,16 @@ class RemoteError(ClusterError):
     """A function raised on an engine.
 
     What is raised at the client is an instance of a class that inherits from both `RemoteError` and the type
-    raised on the engine, so ``except ZeroDivisionError`` catches it.
+    raised on the engine, so ``except ZeroDivisionError`` catches it. What ends a program (``SystemExit``, ``KeyboardInterrupt``)
+    ended no more than a task there, and is a plain `RemoteError` here.
 
     ``ename``, ``evalue``
         name of the type and text of the exception;
     ``traceback``
         the engine's traceback, as text;
     ``engine_info``
-        where: a dict of ``engine_id``, ``rank``, ``host``, ``pid`` and ``method`` (``"apply"``, ``"execute"``, ...).
+        where: a dict of ``engine_id``, ``rank``, ``host``, ``pid`` and ``method`` (``"apply"``, ``"execute"``, ...); empty if
+        several engines raised.
     """
 
     ename: str = ""
@@ -124,17 +126,17 @@ class RemoteError(ClusterError):
         info = self.engine_info
         return f"[{info.get('engine_id', '?')}:{info.get('method', '?')}]:"
 
-    def render_traceback(self) -> str:
-        """The engine's traceback under its header."""
-        return f"{self.header()}\n{self.traceback}"
+    def render_traceback(self) -> list[str]:
+        """The engine's traceback under its header, in lines."""
+        return [self.header(), *self.traceback.splitlines()]
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print what `render_traceback` gives."""
-        print(self.render_traceback())
+        print("\n".join(self.render_traceback()))
 
     def _render_traceback_(self) -> list[str]:
         """Called by IPython, which then shows the engine's traceback instead of the client's."""
-        return self.render_traceback().splitlines()
+        return self.render_traceback()
 
 
 class CompositeError(RemoteError):
@@ -152,7 +154,9 @@ class CompositeError(RemoteError):
         self.message = message
         self.errors = tuple(errors)
         self.ename, self.evalue = "CompositeError", message
-        self.traceback = self.render_traceback()
+        if len(self.errors) == 1:
+            self.engine_info = dict(getattr(self.errors[0], "engine_info", {}))
+        self.traceback = "\n".join(self.render_traceback())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CompositeError, (self.message, list(self.errors))
@@ -170,21 +174,19 @@ class CompositeError(RemoteError):
         more = len(self.errors) - self.tb_limit
         return "\n".join([self.message, *lines, *([f"... and {more} more"] if more > 0 else [])])
 
-    def render_traceback(self) -> str:
+    def render_traceback(self) -> list[str]:
         """Each engine's traceback under its header, the first `tb_limit` of them."""
-        shown = [
-            e.render_traceback() if isinstance(e, RemoteError) else f"{_header(e)}\n{type(e).__name__}: {e}"
-            for e in self.errors[: self.tb_limit]
-        ]
+        lines: list[str] = []
+        for e in self.errors[: self.tb_limit]:
+            lines += [""] if lines else []
+            lines += e.render_traceback() if isinstance(e, RemoteError) else [_header(e), *f"{type(e).__name__}: {e}".splitlines()]
         more = len(self.errors) - self.tb_limit
-        if more > 0:
-            shown.append(f"... and {more} more")
-        return "\n\n".join(shown)
+        return [*lines, "", f"... and {more} more"] if more > 0 else lines
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print all tracebacks, or only that of the ``excid``-th error."""
         chosen = self if excid is None else self.errors[excid]
-        print(chosen.render_traceback() if isinstance(chosen, RemoteError) else repr(chosen))
+        print("\n".join(chosen.render_traceback()) if isinstance(chosen, RemoteError) else repr(chosen))
 
     def raise_exception(self, excid: int = 0) -> None:
         """Raise the ``excid``-th error by itself."""

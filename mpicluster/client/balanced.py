@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mpicluster.client.result import AsyncMapResult, AsyncResult
 from mpicluster.client.view import View, name_of, snapshot, zip_items
 from mpicluster.config import INLINE_UP_TO
+from mpicluster.ids import Targets, select
 from mpicluster.serial.payload import Payload, encode
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class LoadBalancedView(View):
         how often a task that raised is tried again, on another engine first.
     """
 
-    def __init__(self, client: Client, targets: list[int] | None = None, *, block: bool | None = None, retries: int = 0) -> None:
+    def __init__(self, client: Client, targets: Targets = None, *, block: bool | None = None, retries: int = 0) -> None:
         super().__init__(client, block=block)
         self.targets = targets
         self.retries = retries
@@ -40,11 +41,15 @@ class LoadBalancedView(View):
     def __repr__(self) -> str:
         return f"<LoadBalancedView {self.targets}>"
 
+    def _allowed(self) -> list[int]:
+        """Engines that a task may use now; empty for any."""
+        return [] if self.targets is None else select(self.targets, self.client._live())
+
     def _submit(self, result: AsyncResult, slot: int, kind: str, fn: bytes, data: list[bytes], buffers: Any = ()) -> None:
         if self.retries < 0:
             raise ValueError(f"retries must not be negative, is {self.retries}")
         self.client._submit(
-            result, slot, kind, targets=None, allowed=self.targets or (), data=data, fn=fn, buffers=buffers, retries=self.retries
+            result, slot, kind, targets=None, allowed=self._allowed(), data=data, fn=fn, buffers=buffers, retries=self.retries
         )
 
     def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, block: bool) -> AsyncResult:
@@ -127,7 +132,7 @@ class LoadBalancedView(View):
         """
         if not sequences:
             raise TypeError("imap needs at least one sequence")
-        window = max_outstanding if max_outstanding is not None else max(16, 4 * len(self.targets or self.client.ids))
+        window = max_outstanding if max_outstanding is not None else max(16, 4 * len(self._allowed() or self.client.ids))
         if window < 1:
             raise ValueError(f"max_outstanding must be at least 1, is {window}")
         return self._imap(f, zip(*sequences, strict=False), window, ordered=ordered)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import sys
 import threading
@@ -17,8 +19,8 @@ import msgspec
 
 from mpicluster.client.connection import Connection
 from mpicluster.client.result import AsyncResult, Reply
-from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT
-from mpicluster.errors import ClosedError, ClusterStopped, EngineError, NoCluster
+from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
+from mpicluster.errors import ClosedError, ClusterStopped, EngineError, NoCluster, SerializationError
 from mpicluster.ids import Targets, select
 from mpicluster.serial.bulk import Incoming, Outgoing
 from mpicluster.serial.payload import Buffer
@@ -27,6 +29,10 @@ from mpicluster.wire import messages as m
 from mpicluster.wire.contact import Contact
 
 __all__ = ["Client"]
+
+_log = logging.getLogger(__name__)
+#: A payload under way that does not move for so long is not waited for at the end.
+_STALLED = 1.0
 
 
 class _Pending(NamedTuple):
@@ -173,6 +179,8 @@ class Client:
         EngineError
             one died, so that they cannot all come.
         """
+        if timeout is not None and timeout < 0:
+            timeout = None
         with self._changed:
             assert self._welcome is not None
             wanted = self._welcome.expected if n is None else n
@@ -184,7 +192,8 @@ class Client:
             if self._lost is not None:
                 raise ClusterStopped(f"the cluster ended while waiting for its engines: {self._lost}")
             if self._epoch > 0:
-                raise EngineError(f"{self._loss_reason}; {len(self._engines)} engines are left, {wanted} were asked for")
+                reason = self._loss_reason or "an engine was lost before this client connected"
+                raise EngineError(f"{reason}; {len(self._engines)} engines are left, {wanted} were asked for")
             raise TimeoutError(f"{len(self._engines)} of {wanted} engines are there after {timeout:g} s; see `mpicluster logs`")
 
     # -- work --------------------------------------------------------------------------------------------------------
@@ -223,12 +232,19 @@ class Client:
         message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries)
         try:
             self._connection.say([message])
-        except (ClosedError, ClusterStopped):
+        except (ClosedError, ClusterStopped, SerializationError):
             with self._guard:
                 for i in range(count):
                     self._pending.pop(first + i, None)
                 self._uploads.pop(first, None)
             raise
+
+    def _withdraw(self, tasks: Iterable[int]) -> None:
+        """Cancel without waiting for the word of the hub."""
+        try:
+            self._connection.say([m.Cancel(0, sorted(set(tasks)))])
+        except (ClosedError, ClusterStopped):
+            pass  # then nobody waits for them
 
     def _cancel(self, tasks: Iterable[int]) -> bool:
         return bool(self._ask(lambda number: m.Cancel(number, sorted(set(tasks)))))
@@ -245,7 +261,7 @@ class Client:
             self._connection.say([make(number)])
             return answer.result(timeout)
         except TimeoutError:
-            raise TimeoutError(f"the hub did not answer within {timeout:g} s") from None
+            raise TimeoutError(f"no answer within {timeout:g} s: the hub, or an engine that it asks, is busy or stopped") from None
         finally:
             with self._guard:
                 self._questions.pop(number, None)
@@ -254,7 +270,10 @@ class Client:
         with self._guard:
             if self._callbacks is None:
                 self._callbacks = ThreadPoolExecutor(1, thread_name_prefix="mpicluster-callbacks")
-            self._callbacks.submit(fn, future)
+            try:
+                self._callbacks.submit(fn, future)
+            except RuntimeError:
+                _log.debug("the interpreter is ending: %r is not called", fn)
 
     def wait(self, jobs: Iterable[AsyncResult] | AsyncResult | None = None, timeout: float | None = None) -> bool:
         """Wait for some results (default: all that are under way); whether they are done within ``timeout`` seconds."""
@@ -281,22 +300,48 @@ class Client:
         return answer
 
     def shutdown(self) -> None:
-        """Stop the whole cluster: engines and hub. Returns when the hub has said so."""
+        """Stop the whole cluster: engines and hub. Returns when the hub has said so.
+
+        Raises
+        ------
+        TimeoutError
+            it does not answer; `mpicluster stop` ends it all the same.
+        """
         try:
             self._connection.say([m.Shutdown()])
         except (ClosedError, ClusterStopped):
             return
         with self._changed:
-            self._changed.wait_for(lambda: self._lost is not None, CONNECT_TIMEOUT)
+            if not self._changed.wait_for(lambda: self._lost is not None, STOP_GRACE):
+                raise TimeoutError(f"the hub of cluster {self.contact.cluster} does not answer within {STOP_GRACE:g} s")
 
     def close(self) -> None:
-        """Disconnect. Work under way goes on unheard; results that are not here raise `ClosedError`."""
+        """Disconnect. What was submitted is done, unheard; results that are not here raise `ClosedError`.
+
+        Waits for large data that are on their way, as long as they move; calls whose data no engine has asked for are dropped.
+        """
+        self._finish_uploads()
         self._end("this client was closed", ClosedError)
         self._closer()
         with self._guard:
             callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
             callbacks.shutdown(wait=False)
+
+    def _finish_uploads(self) -> None:
+        """Wait until all that was asked for is sent; no longer than `_STALLED` without progress."""
+        if self._connection.inherited or self._connection.in_listener:
+            return
+        before, stalls_at = -1, math.inf
+        while self._lost is None:
+            with self._guard:
+                under_way = [outgoing for _, _, outgoing in self._uploads.values() if not outgoing.complete]
+                position = sum(outgoing.position for _, _, outgoing in self._uploads.values())
+            if not under_way or time.monotonic() >= stalls_at:
+                return
+            if position != before:
+                before, stalls_at = position, time.monotonic() + _STALLED
+            time.sleep(0.002)
 
     def __enter__(self) -> Client:
         return self
@@ -312,6 +357,8 @@ class Client:
         """Wait for ``done()``, which changes under ``changed``; whether it did within ``timeout`` seconds."""
         until = None if timeout is None else time.monotonic() + timeout
         if not done():
+            if self._connection.inherited:
+                raise ClosedError("this result belongs to the parent process; make a new Client() after a fork")
             self._connection.serve(done, self._take, timeout)
         with changed:
             return changed.wait_for(done, None if until is None else max(0.0, until - time.monotonic()))
@@ -356,13 +403,20 @@ class Client:
 
     def _on_answer(self, number: int, value: Any) -> None:
         with self._guard:
-            answer = self._questions.get(number)
+            answer = self._questions.pop(number, None)
         if answer is not None:
             answer.set_result(value)
 
     def _on_result(self, message: m.Result) -> None:
         if message.sizes and message.outcome in (m.OK, m.FAILED):
-            incoming = Incoming(message.sizes)
+            try:
+                incoming = Incoming(message.sizes)
+            except (MemoryError, ValueError) as e:
+                self._connection.say([m.Credit(message.task, message.engine, -1)])
+                why = f"no memory here for a result of {sum(message.sizes)} bytes: {e}".encode()
+                message = m.Result(message.task, message.engine, m.LOST, why, [], message.started, message.completed, "", "")
+                self._deliver(message, ())
+                return
             self._downloads[message.task, message.engine] = (message, incoming)
             self._connection.say([m.Credit(message.task, message.engine, incoming.more())])
             return
@@ -395,7 +449,7 @@ class Client:
         result, incoming = download
         incoming.write(message.offset, frame)
         if incoming.complete:
-            del self._downloads[message.name, message.engine]
+            self._downloads.pop((message.name, message.engine), None)
             self._deliver(result, incoming.buffers)
             return
         more = incoming.more()
@@ -428,13 +482,13 @@ class Client:
             self._uploads.clear()
             self._downloads.clear()
             questions = list(self._questions.values())
+            self._questions.clear()
             self._engines, self._ids = {}, []
             self._changed.notify_all()
         for result in results:
             result._fail(kind(f"{result._name} has no result: {self._lost}"))
         for question in questions:
-            if not question.done():
-                question.set_exception(ClusterStopped(f"the cluster is gone: {self._lost}"))
+            question.set_exception(kind(f"there is no answer: {self._lost}"))
 
 
 def _find(profile: str, cluster: str | None, timeout: float | None) -> Contact:

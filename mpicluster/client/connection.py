@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import os
 import socket as sockets
 import threading
 import time
+import types
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +28,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from mpicluster import config
 from mpicluster.client.signals import Deferred
-from mpicluster.errors import ClosedError, ClusterStopped, NoCluster, ProtocolError
+from mpicluster.errors import ClosedError, ClusterStopped, NoCluster, ProtocolError, SerializationError
 from mpicluster.selector import Selector
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
@@ -39,12 +42,29 @@ _log = logging.getLogger(__name__)
 _NOBLOCK = int(zmq.NOBLOCK)
 #: How long the listening thread stays aside after a caller has read for itself: the next call most often follows at once.
 _ASIDE = 0.02
+#: How long the hub may take to answer a goodbye.
+_LEAVE_WITHIN = 3.0
+
+
+def _weakly(call: Callable[..., None]) -> Callable[..., None]:
+    """A bound method, called as long as its object is there; anything else as it is."""
+    if not isinstance(call, types.MethodType):
+        return call
+    reference = weakref.WeakMethod(call)
+
+    def forward(*args: Any) -> None:
+        method = reference()
+        if method is not None:
+            method(*args)
+
+    return forward
 
 
 class Connection:
     """A connection to one hub.
 
-    ``on_message(message, frame)`` and ``on_lost(reason)`` are called in the listening thread.
+    ``on_message(message, frame)`` and ``on_lost(reason)`` are called in the listening thread; bound methods are held weakly, so
+    that who owns this connection can be forgotten, which ends it.
     """
 
     def __init__(
@@ -54,17 +74,23 @@ class Connection:
         on_lost: Callable[[str], None],
     ) -> None:
         self._contact = contact
-        self._on_message = on_message
-        self._on_lost = on_lost
+        self._on_message = _weakly(on_message)
+        self._on_lost = _weakly(on_lost)
         self._pid = os.getpid()
         self._lock = threading.Lock()  # guards the talking socket and `_closed`
         self._closed = self._hub_gone = False
+        #: when the hub's answer to the goodbye is not waited for any more; 0 once it has come
+        self._leave_by = math.inf
+        address = self._address()  # may raise: before there is anything to close
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         name = uuid.uuid4().hex.encode()
-        address = self._address()
         self._listen = self._socket(name + b"r", address)
         self._talk = self._socket(name + b"t", address)
-        self._monitor = self._listen.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        self._monitors = [
+            s.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH) for s in (self._listen, self._talk)
+        ]
+        for s in (self._listen, self._talk):
+            s.connect(address)  # from here on its monitor sees it end
         self._wake_in, self._wake_out = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
         self._wake_in.bind("inproc://wake")
         self._wake_out.connect("inproc://wake")
@@ -72,7 +98,9 @@ class Connection:
         self._turn = threading.Lock()
         self._selector = Selector()
         self._signals = Deferred()
-        self._sources = tuple(self._selector.register(s) for s in (self._listen, self._monitor, self._wake_in, self._signals.descriptor))
+        self._sources = tuple(self._selector.register(s) for s in (self._listen, self._wake_in, self._signals.descriptor))
+        #: where it is said that a connection ended
+        self._ends = [self._selector.register(s) for s in self._monitors]
         #: frames that have arrived and are not handled yet; a message is removed after it was handled
         self._inbox: deque[Any] = deque()
         self._receive = functools.partial(self._listen.recv, copy=False)
@@ -83,7 +111,8 @@ class Connection:
         #: whether the listening thread waits on the socket; set to make it do so
         self._listening = False
         self._resume = threading.Event()
-        self._listen.send(frames.pack([m.Hello(name.decode(), frames.VERSION)]))
+        with contextlib.suppress(zmq.Again):  # refused already: the monitor says so to the thread
+            self._listen.send(frames.pack([m.Hello(name.decode(), frames.VERSION)]), zmq.NOBLOCK)
         self._thread = threading.Thread(target=self._run, name="mpicluster-client", daemon=True)
         self._thread.start()
 
@@ -100,6 +129,7 @@ class Connection:
         return address
 
     def _socket(self, identity: bytes, address: str) -> Any:
+        """A socket with all that it takes to connect to that address."""
         s = self._context.socket(zmq.DEALER)
         s.setsockopt(zmq.IDENTITY, identity)
         s.setsockopt(zmq.RECONNECT_IVL, -1)  # a lost connection may have lost messages: that is an error, not a pause
@@ -110,7 +140,6 @@ class Connection:
             s.curve_publickey, s.curve_secretkey = contact.client_public.encode(), contact.client_secret.encode()
             s.setsockopt(zmq.HEARTBEAT_IVL, int(config.HEARTBEAT * 1000))
             s.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(config.HEARTBEAT_TIMEOUT * 1000))
-        s.connect(address)
         return s
 
     def say(self, messages: Sequence[m.ClientMessage], frame: Any = None) -> None:
@@ -122,8 +151,14 @@ class Connection:
             the connection was closed, or belongs to the process this one was forked from.
         ClusterStopped
             the hub is gone.
+        SerializationError
+            the message is larger than the hub takes.
         """
         head = frames.pack(messages)
+        if len(head) > config.MAX_FRAME:
+            raise SerializationError(
+                f"{len(head)} bytes do not fit into one message, which takes {config.MAX_FRAME}; push large data first"
+            )
         if self._pid != os.getpid():
             raise ClosedError("this client belongs to the parent process; make a new Client() after a fork")
         with self._lock:
@@ -138,18 +173,24 @@ class Connection:
                 raise ClusterStopped("the connection to the hub was lost") from None
 
     @property
+    def inherited(self) -> bool:
+        """Whether this process is a fork of the one that connected, and so hears no answers."""
+        return self._pid != os.getpid()
+
+    @property
     def in_listener(self) -> bool:
         """Whether the caller is the listening thread, which must never wait for an answer."""
         return threading.get_ident() == self._thread.ident
 
     def close(self) -> None:
-        """Say goodbye and end the thread. What was said before still goes out."""
+        """Say goodbye, wait for the hub to have heard all that was said before (if it lives), and end the thread."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             if self._pid != os.getpid():
                 return
+            self._leave_by = time.monotonic() + _LEAVE_WITHIN
             with contextlib.suppress(zmq.Again):  # the hub is gone already
                 self._talk.send(frames.pack([m.Goodbye()]), zmq.NOBLOCK)
             self._wake_out.send(b"")
@@ -188,26 +229,28 @@ class Connection:
                 self._sat_at = time.monotonic()
                 if hand_over:
                     self._resume.set()
+            self._signals.handle()
 
     def _read_for(self, done: Callable[[], bool], take: Callable[[m.ToClient], bool], until: float | None) -> bool:
         """The loop of `serve`; False when there is something for the listening thread."""
         while not done():
             if not self._inbox:
-                left = None if until is None else until - time.monotonic()
-                if left is not None and left <= 0:
-                    return True
+                left = None if until is None else max(0.0, until - time.monotonic())
                 ready = self._selector.wait(left)
-                listen, monitor, wake, interrupt = self._sources
+                listen, wake, interrupt = self._sources
                 if listen in ready:
                     self._pull()
                 if interrupt in ready:
                     return True
                 if wake in ready:
                     self._clear_wake()
-                if monitor in ready:
-                    self._selector.used(monitor)  # whoever asks next is told again
-                if monitor in ready or self._closed:
+                ends = [s for s in self._ends if s in ready]
+                for end in ends:
+                    self._selector.used(end)  # whoever asks next is told again
+                if ends or self._closed:
                     return False
+                if left == 0.0 and not self._inbox:
+                    return True  # only after a look: a caller may poll
             while self._inbox:
                 if self._inbox[0].more or not all(take(x) for x in frames.from_hub_to_client.unpack(self._inbox[0].buffer)):
                     return False
@@ -246,42 +289,42 @@ class Connection:
             self._signals.close()
             self._listen.disable_monitor()
             # what waits for a hub that is gone would keep the context from ending
-            for s, linger in (
-                (self._talk, 0 if self._hub_gone else 1000),
-                (self._listen, 0),
-                (self._monitor, 0),
-                (self._wake_in, 0),
-                (self._wake_out, 0),
-            ):
-                s.close(linger=linger)
+            self._talk.disable_monitor()
+            self._talk.close(linger=0 if self._hub_gone else 1000)
+            for s in (self._listen, *self._monitors, self._wake_in, self._wake_out):
+                s.close(linger=0)
         # libzmq may wait for ever for what was under way to a hub that died: nobody waits for it longer than this
         ending = threading.Thread(target=self._context.term, name="mpicluster-client-end", daemon=True)
-        ending.start()
+        try:
+            ending.start()
+        except RuntimeError:
+            return  # the interpreter is ending, and starts no threads
         ending.join(2.0)
 
     def _listen_once(self) -> bool:
-        """Wait for something and handle it; False when the connection was closed."""
+        """Wait for something and handle it; False when the connection is over."""
         self._handle_inbox()  # what a caller has left
-        listen, monitor, wake, _ = self._sources
-        ready = self._selector.wait()
+        listen, wake, interrupt = self._sources
+        ready = self._selector.wait(max(0.0, self._leave_by - time.monotonic()) if self._closed else None)
         self._listening = False
         if listen in ready:
             self._pull()
         if wake in ready:
             self._clear_wake()
+        if interrupt in ready:
+            self._signals.clear()  # of a caller that was interrupted twice
         self._handle_inbox()
-        if monitor in ready:
-            event = recv_monitor_message(self._monitor)
+        for end in [s for s in self._ends if s in ready]:
+            event = recv_monitor_message(end.socket)
             self._pull()
             self._handle_inbox()  # its last words
             self._hub_gone = True
             refused = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
             self._on_lost("the hub refused this client's key" if refused else "the connection to the hub was lost")
-            self._selector.unregister(monitor)
-        return not self._closed
+        return not self._hub_gone and not (self._closed and time.monotonic() >= self._leave_by)
 
     def _clear_wake(self) -> None:
-        while self._sources[2].readable():
+        while self._sources[1].readable():
             self._wake_in.recv()
 
     def _handle_inbox(self) -> None:
@@ -294,6 +337,9 @@ class Connection:
                 self._on_lost(f"the hub speaks another language: {e}")
                 messages = []
             for message in messages:
+                if type(message) is m.Left:
+                    self._leave_by = 0.0
+                    continue
                 try:
                     self._on_message(message, frame.buffer if frame is not None else None)
                 except (ClosedError, ClusterStopped):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.imports import sync_imports
 from mpicluster.client.result import AsyncMapResult, AsyncResult
 from mpicluster.client.view import View, name_of, snapshot
-from mpicluster.config import BROADCAST_FROM, INLINE_UP_TO
+from mpicluster.config import BROADCAST_FROM, INLINE_UP_TO, MAX_FRAME
 from mpicluster.ids import Targets, resolve, select
 from mpicluster.serial.partition import join, scattering, split
 from mpicluster.serial.payload import Payload, decode, encode, encode_inline
@@ -239,14 +240,12 @@ class DirectView(View):
             raise TypeError("map needs at least one sequence")
         block = self._blocks(block)
         ids, _ = self._ids(None)
-        whole: list[Any] = [s if hasattr(s, "__len__") and hasattr(s, "__getitem__") else list(s) for s in sequences]
-        length = min(len(s) for s in whole)
-        parts = list(zip(*(split(s[:length] if len(s) > length else s, len(ids)) for s in whole), strict=True))
+        parts = list(zip(*(split(s, len(ids)) for s in _of_one_length(sequences)), strict=True))
         sizes = [len(p[0]) for p in parts]
         result = AsyncMapResult(self.client, name_of(f), sizes, ordered=True, chunked=True)
         packed = [self._pack_map(f, part) for part in parts]
         fn = packed[0][0]
-        if any(argument.buffers for _, argument in packed):
+        if any(argument.buffers for _, argument in packed) or sum(len(argument.data) for _, argument in packed) > MAX_FRAME // 2:
             for i, (own_fn, argument) in enumerate(packed):
                 buffers = snapshot(argument.buffers, block=block)
                 self.client._submit(result, i, "map", targets=[ids[i]], data=[argument.data], fn=own_fn, buffers=buffers)
@@ -264,6 +263,26 @@ class DirectView(View):
     def imap(self, f: Callable[..., Any], /, *sequences: Iterable[Any]) -> Iterator[Any]:
         """`map`, as an iterator over the results as they come."""
         return iter(self.map_async(f, *sequences))
+
+
+def _of_one_length(sequences: Sequence[Any]) -> list[Any]:
+    """Sequences cut to the shortest of them, as `map` does. Some may be infinite."""
+    sequences = [list(s) if isinstance(s, Mapping) or hasattr(s, "columns") else s for s in sequences]  # what `map` goes through
+    lengths = [len(s) for s in sequences if hasattr(s, "__len__")]
+    if not lengths:
+        return list(map(list, zip(*zip(*sequences, strict=False), strict=True))) or [[] for _ in sequences]
+    length = min(lengths)
+    cut = [s if hasattr(s, "__len__") and len(s) == length else _head(s, length) for s in sequences]
+    shortest = min(map(len, cut))
+    return cut if shortest == length else [_head(s, shortest) for s in cut]
+
+
+def _head(sequence: Any, length: int) -> Any:
+    """The first items: a slice, if there are slices of it."""
+    try:
+        return sequence[:length]
+    except (TypeError, KeyError):
+        return list(itertools.islice(sequence, length))
 
 
 def _maybe_waited(result: AsyncResult, *, block: bool) -> AsyncResult | None:

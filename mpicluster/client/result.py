@@ -6,6 +6,7 @@ Answers are kept as bytes until somebody asks: unpickling happens in the thread 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncMapResult", "AsyncResult", "Reply"]
 
+#: results that somebody is to be told of: they, and their clients, are kept until then
+_awaited: set[Future[Any]] = set()
 _STATUS = {m.OK: "ok", m.FAILED: "error", m.ABANDONED: "error", m.ABORTED: "aborted", m.LOST: "lost"}
 
 
@@ -60,10 +63,12 @@ class AsyncResult(Future[Any]):
         #: why slots that are empty stay so
         self._ended: Exception | None = None
         self._decoded = False
+        #: of each slot, and of the whole
+        self._values: list[Any] = []
         self._value: Any = None
         self._error: BaseException | None = None
         self._decoding = threading.Lock()
-        self.submitted = time.time()
+        self._submitted = time.time()
         #: task numbers at the hub, in order of slots
         self.msg_ids: list[int] = []
 
@@ -127,16 +132,20 @@ class AsyncResult(Future[Any]):
                 except Exception as e:  # noqa: BLE001 - the remote failure, of any type
                     errors.append(e)
             causes = [e for e in errors if not isinstance(e, _Abandoned)] or errors
-            if len(causes) > 1:
-                self._error = compose(causes, self._name)
-            elif causes:
-                self._error = causes[0]
+            if causes:
+                self._error = causes[0] if self._single else self._compose(causes)
             else:
+                self._values = values
                 try:
                     self._value = self._put_together(values)
                 except Exception as e:  # noqa: BLE001 - parts that do not fit together, of any type
                     self._error = e
             self._decoded = True
+
+    def _compose(self, causes: list[Exception]) -> Exception:
+        engines = {r.message.engine for r in self._replies if r is not None}
+        noun = "engines" if len(engines) == len(self._replies) else "tasks"
+        return compose(causes, self._name, len(self._replies), noun)
 
     def _put_together(self, values: list[Any]) -> Any:
         if self._assemble is not None:
@@ -151,7 +160,7 @@ class AsyncResult(Future[Any]):
         TimeoutError
             not within ``timeout`` seconds.
         RemoteError
-            the function raised; also of the type that it raised.
+            the function raised; also of the type that it raised. A `CompositeError` unless this is of one task.
         EngineError
             the engine died.
         TaskAborted
@@ -254,13 +263,15 @@ class AsyncResult(Future[Any]):
         Raises
         ------
         ValueError
-            one engine has given several of the values.
+            one engine has given several of the values, or all of them have given one together.
         """
-        values = self.result(timeout)
+        self.result(timeout)
         engines = [r.message.engine for r in self._replies if r is not None]
         if len(set(engines)) != len(engines):
             raise ValueError(f"an engine has more than one of the {len(engines)} results; use get()")
-        return dict(zip(engines, [values] if self._single else values, strict=True))
+        if self._assemble is not None:
+            raise ValueError(f"the result of {self._name} belongs to all engines together; use get()")
+        return dict(zip(engines, self._values, strict=True))
 
     @property
     def result_dict(self) -> dict[int, Any]:
@@ -280,7 +291,7 @@ class AsyncResult(Future[Any]):
             "msg_id": self.msg_ids[slot] if slot < len(self.msg_ids) else None,
             "engine_id": None,
             "status": None,
-            "submitted": _moment(self.submitted),
+            "submitted": _moment(self._submitted),
             "started": None,
             "completed": None,
             "received": None,
@@ -294,7 +305,7 @@ class AsyncResult(Future[Any]):
         return known
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("stdout", "stderr", "engine_id", "status", "started", "completed", "received", "msg_id"):
+        if name in ("stdout", "stderr", "engine_id", "status", "submitted", "started", "completed", "received", "msg_id"):
             records = self.metadata
             return records[name] if isinstance(records, dict) else [r[name] for r in records]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -303,7 +314,7 @@ class AsyncResult(Future[Any]):
     def elapsed(self) -> float:
         """Seconds since submission, until now or until the last answer."""
         if not self.done():
-            return time.time() - self.submitted
+            return time.time() - self._submitted
         return self.wall_time
 
     @property
@@ -326,7 +337,7 @@ class AsyncResult(Future[Any]):
         TimeoutError
             it is not ready.
         """
-        return max((r.received for r in self._all()), default=self.submitted) - self.submitted
+        return max((r.received for r in self._all()), default=self._submitted) - self._submitted
 
     def _all(self) -> list[Reply]:
         if not self.done():
@@ -359,11 +370,36 @@ class AsyncResult(Future[Any]):
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Have ``fn(self)`` called when it is done, in a thread where waiting for other results is allowed."""
         self.watched = True
+        if not self.done():
+            _awaited.add(self)
+            super().add_done_callback(_awaited.discard)
         self._client._connection.resume()
         super().add_done_callback(lambda future: self._client._call_back(fn, future))
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return asyncio.wrap_future(self).__await__()
+        """Wait in an event loop. Cancelling the wait takes back what has not started."""
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> Any:
+        loop = asyncio.get_running_loop()
+        there: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not there.done():
+                there.set_result(None)
+
+        def tell(_result: Future[Any]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+                loop.call_soon_threadsafe(wake)
+
+        self.add_done_callback(tell)
+        try:
+            await there
+        except asyncio.CancelledError:
+            if not self.done():
+                self._client._withdraw(self.msg_ids)
+            raise
+        return self.result()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {'finished' if self.done() else self._name}>"

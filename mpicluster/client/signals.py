@@ -6,6 +6,7 @@ throw away what it has just received.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -18,7 +19,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal
 
 
 class Deferred:
-    """While entered (in the main thread; elsewhere it does nothing), signals are noted; at the exit their handlers run.
+    """While entered (in the main thread; elsewhere it does nothing), signals are noted; `handle` runs their handlers.
 
     ``descriptor`` becomes readable when one has come, so that a wait can end.
     """
@@ -42,15 +43,25 @@ class Deferred:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        originals = dict(self._originals)
-        self._originals = []
-        for number, handler in originals.items():
+        originals, self._originals = self._originals, []
+        for number, handler in originals:
             signal.signal(number, handler)
+
+    def handle(self) -> None:
+        """Run the handlers of what has come. The caller holds nothing that a handler might want: it may use the client."""
+        if not self._come or threading.get_ident() != threading.main_thread().ident:
+            return
         come, self._come = self._come, []
-        if come:
-            os.eventfd_read(self.descriptor)
+        self.clear()
         for number, frame in come:
-            originals[number](number, frame)
+            handler = signal.getsignal(number)
+            if callable(handler):
+                handler(number, frame)
+
+    def clear(self) -> None:
+        """Make the descriptor unreadable."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.descriptor)
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -21,6 +21,7 @@ from mpicluster.cluster import ending, logs
 from mpicluster.cluster.progress import Progress
 from mpicluster.errors import ClusterError, LaunchError, NoCluster
 from mpicluster.launch import mpi as launch_mpi
+from mpicluster.launch import process
 from mpicluster.launch.process import Job, tail
 from mpicluster.wire.contact import Contact, is_alive, load, profile_dir
 
@@ -149,7 +150,7 @@ class Cluster:
                 )
                 self._wait(self._job, contact_path, n, line)
             except BaseException:
-                self._clear_away(contact_path)
+                self._clear_away(contact_path, str(folder))
                 raise
         if detach:
             self._job.detach()
@@ -223,7 +224,7 @@ class Cluster:
             text.append(hint.format(python=sys.executable))
         return LaunchError("\n".join(text))
 
-    def _clear_away(self, contact_path: Path) -> None:
+    def _clear_away(self, contact_path: Path, folder: str) -> None:
         """Leave nothing of a start that failed."""
         with contextlib.suppress(NoCluster):
             self.contact = load(contact_path)
@@ -236,6 +237,8 @@ class Cluster:
         if self.contact is not None:
             ending.end(self.contact, grace=1.0)
             self.contact = None
+        # interrupted between the start of a process and its name: by their mark
+        process.end(process.marked(ending.MARK, folder), grace=1.0)
 
     # -- use
 
@@ -292,26 +295,28 @@ class Cluster:
             return  # never started, or started by the process that this one was forked from
         was_running = self.is_running()
         contact, job, client = self.contact, self._job, self._client
-        self.contact = self._job = self._client = None
-        _started.discard(self)
-        asked = False
+        asked, grace = False, config.STOP_GRACE
         if client is not None:
             try:
                 if was_running:
-                    client.shutdown()
                     asked = True
-            except (ClusterError, TimeoutError, OSError):
-                pass  # it is gone, or hangs: ended by pid below
+                    client.shutdown()
+            except TimeoutError:
+                grace = 1.0  # it hangs: ended by pid below
+            except (ClusterError, OSError):
+                asked = False
             client.close()
         left = []
         if contact is not None:
-            left = ending.end(contact, asked=asked).left
+            left = ending.end(contact, asked=asked, grace=grace).left
         if job is not None:
             if asked:
-                job.wait(config.STOP_GRACE)
+                job.wait(grace)
             left += job.end(grace=config.STOP_GRACE)
         if contact is not None:
             ending.clean(contact)
+        self.contact = self._job = self._client = None  # not before: an interrupted stop is to be repeated
+        _started.discard(self)
         if left:
             raise ClusterError("these processes could not be ended: " + ", ".join(f"{p.pid} ({p.name})" for p in left))
 

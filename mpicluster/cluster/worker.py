@@ -50,14 +50,17 @@ def run_engine(*, profile: str = "default", cluster: str | None = None, owner: i
     berth = world.wire.bcast(msgspec.json.decode(hub.answer(), type=Berth) if hub is not None else None)
     threads = _limit_threads(world)
 
+    from mpicluster.engine.exits import exit_by_signal
     from mpicluster.engine.loop import Engine
 
     try:
-        engine = Engine(world, lambda identity, context: _connect(berth, identity, context), threads)
+        engine = Engine(world, lambda identity, context: _socket(berth, identity, context), threads)
     except ConnectionError as e:
         sys.stderr.write(f"mpicluster engine {world.id}: {e}\n")
         MPI.COMM_WORLD.Abort(1)
     set_current(world)
+    if world.survives():
+        exit_by_signal()
     engine.run()
     engine.close()
     _finish(world)
@@ -89,8 +92,8 @@ def _start_hub(profile: str, cluster: str, size: int, owner: int | None, launche
     return HubProcess(msgspec.json.encode(orders), Path(log_dir) / "hub.log", launch_mpi.clean_environment(os.environ))
 
 
-def _connect(berth: Berth, identity: bytes, context: Any) -> Any:
-    """A socket to the hub: by ipc on its host, else by TCP with CURVE."""
+def _socket(berth: Berth, identity: bytes, context: Any) -> tuple[Any, str]:
+    """A socket for the hub, and the address to connect it to: by ipc on its host, else by TCP with CURVE."""
     import zmq
 
     s = context.socket(zmq.DEALER)
@@ -98,8 +101,7 @@ def _connect(berth: Berth, identity: bytes, context: Any) -> Any:
     s.sndhwm = s.rcvhwm = 0
     s.setsockopt(zmq.RECONNECT_IVL, -1)
     if berth.host == socket.gethostname() and Path(berth.ipc.removeprefix("ipc://")).exists():
-        s.connect(berth.ipc)
-        return s
+        return s, berth.ipc
     address = reachable(berth.tcp)
     if address is None:
         raise ConnectionError(
@@ -110,8 +112,7 @@ def _connect(berth: Berth, identity: bytes, context: Any) -> Any:
     s.curve_publickey, s.curve_secretkey = berth.engine_public.encode(), berth.engine_secret.encode()
     s.setsockopt(zmq.HEARTBEAT_IVL, int(config.HEARTBEAT * 1000))
     s.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(config.HEARTBEAT_TIMEOUT * 1000))
-    s.connect(address)
-    return s
+    return s, address
 
 
 def _limit_threads(world: Any) -> int:

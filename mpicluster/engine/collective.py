@@ -8,6 +8,7 @@ Sizes above 2**31 - 1 bytes: counts are in rows or other large units, never in b
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +21,11 @@ from mpicluster.engine.world import MPI
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["agree", "allgather_sizes", "bcast", "fold", "gather_bytes", "reduce_array", "scatter_bytes", "unit_type"]
+__all__ = ["agree", "allgather_sizes", "bcast", "fold", "gather_bytes", "offsets", "reduce_array", "scatter_bytes", "unit_type"]
 
 _GIB = 1 << 30
+#: The largest count and offset of an MPI call.
+_INT_MAX = 2**31 - 1
 #: How long to look for progress at full speed (yielding the core), before sleeping in between.
 _EAGER = 1.0
 _LONGEST_NAP = 0.001
@@ -73,25 +76,58 @@ def unit_type(nbytes: int) -> MPI.Datatype:
     return whole
 
 
-def _offsets(counts: Sequence[int]) -> list[int]:
-    return [sum(counts[:i]) for i in range(len(counts))]
+def offsets(counts: Sequence[int]) -> list[int]:
+    """Where each part begins when they lie one after another."""
+    return [0, *itertools.accumulate(counts)][: len(counts)]
+
+
+def _pieces(data: Any) -> list[Any]:
+    """Bytes in messages of at most 1 GiB."""
+    return [[data[i : i + _GIB], MPI.BYTE] for i in range(0, data.size, _GIB)]
+
+
+def _pieces_of_others(whole: NDArray[np.uint8], counts: Sequence[int], unit: int) -> list[tuple[int, Any]]:
+    """The root's bytes for every other rank: (rank, piece)."""
+    parts = [whole[start * unit : (start + count) * unit] for start, count in zip(offsets(counts), counts, strict=True)]
+    return [(rank, piece) for rank, part in enumerate(parts) if rank for piece in _pieces(part)]
 
 
 def scatter_bytes(comm: MPI.Intracomm, whole: Any, counts: Sequence[int], unit: int, part: NDArray[np.uint8]) -> None:
-    """Part i of the root's bytes, ``counts[i]`` units of ``unit`` bytes, into rank i's ``part``. One Iscatterv."""
+    """Part i of the root's bytes, ``counts[i]`` units of ``unit`` bytes, into rank i's ``part``. One Iscatterv.
+
+    More units than an MPI call can count go in messages of 1 GiB.
+    """
+    if sum(counts) > _INT_MAX:
+        if comm.rank != 0:
+            wait(*(comm.Irecv(piece, source=0) for piece in _pieces(part)))
+            return
+        flat = np.frombuffer(whole, np.uint8)
+        part[:] = flat[: part.size]
+        wait(*(comm.Isend(piece, dest=rank) for rank, piece in _pieces_of_others(flat, counts, unit)))
+        return
     kind = unit_type(unit)
     try:
-        send = [np.frombuffer(whole, np.uint8), (counts, _offsets(counts)), kind] if comm.rank == 0 else None
+        send = [np.frombuffer(whole, np.uint8), (counts, offsets(counts)), kind] if comm.rank == 0 else None
         wait(comm.Iscatterv(send, [part, counts[comm.rank], kind]))
     finally:
         kind.Free()
 
 
 def gather_bytes(comm: MPI.Intracomm, part: Any, counts: Sequence[int], unit: int, whole: NDArray[np.uint8] | None) -> None:
-    """The inverse of `scatter_bytes`: all parts into the root's ``whole``. One Igatherv."""
+    """The inverse of `scatter_bytes`: all parts into the root's ``whole``. One Igatherv.
+
+    More units than an MPI call can count go in messages of 1 GiB.
+    """
+    if sum(counts) > _INT_MAX:
+        if whole is None:
+            wait(*(comm.Isend(piece, dest=0) for piece in _pieces(part)))
+            return
+        whole[: part.size] = part
+        wait(*(comm.Irecv(piece, source=rank) for rank, piece in _pieces_of_others(whole, counts, unit)))
+        return
     kind = unit_type(unit)
     try:
-        receive = [whole, (counts, _offsets(counts)), kind] if comm.rank == 0 else None
+        receive = [whole, (counts, offsets(counts)), kind] if comm.rank == 0 else None
         wait(comm.Igatherv([part, counts[comm.rank], kind], receive))
     finally:
         kind.Free()
@@ -102,16 +138,16 @@ def reduce_array(comm: MPI.Intracomm, array: NDArray[Any], op: MPI.Op) -> NDArra
 
     The blocking form: it is twice as fast as Ireduce on Open MPI, and all ranks are here.
     """
-    flat = np.ascontiguousarray(array).reshape(-1)
     result: NDArray[Any] | None = None
     try:
+        flat = np.ascontiguousarray(array).reshape(-1)
         if comm.rank == 0:
             result = np.empty_like(flat)
         ok = True
     except MemoryError:
         ok = False
     if not agree(comm, ok):
-        raise MemoryError(f"no memory for the result of {flat.nbytes} bytes at the root")
+        raise MemoryError(f"an engine has no memory for another copy of {array.nbytes} bytes")
     step = max(1, _GIB // max(1, flat.itemsize))
     for i in range(0, flat.size, step):
         comm.Reduce(flat[i : i + step], result[i : i + step] if result is not None else None, op)
@@ -121,20 +157,25 @@ def reduce_array(comm: MPI.Intracomm, array: NDArray[Any], op: MPI.Op) -> NDArra
 def fold(comm: MPI.Intracomm, data: bytes, take: Callable[[bytes], None]) -> None:
     """Hand the root every rank's bytes, in rank order, one at a time. size - 1 messages; the root never raises half-way."""
     sizes = allgather_sizes(comm, len(data))
+    try:
+        scratch = memoryview(bytearray(max(sizes[1:], default=0) if comm.rank == 0 else 0))
+        ok = True
+    except MemoryError:
+        ok = False
+    if not agree(comm, ok):
+        raise MemoryError(f"the first engine has no memory for a part of {max(sizes)} bytes")
     if comm.rank != 0:
         for i in range(0, len(data), _GIB):
             comm.Send([memoryview(data)[i : i + _GIB], MPI.BYTE], dest=0)
         return
-    problem: Exception | None = None
+    problem: BaseException | None = None
     for source, size in enumerate(sizes):
-        received = bytearray(size) if source else data
-        if source:
-            for i in range(0, size, _GIB):
-                comm.Recv([memoryview(received)[i : i + _GIB], MPI.BYTE], source=source)
+        for i in range(0, size if source else 0, _GIB):
+            comm.Recv([scratch[i : min(i + _GIB, size)], MPI.BYTE], source=source)
         if problem is None:
             try:
-                take(bytes(received))
-            except Exception as e:  # noqa: BLE001 - the user's operation; the other ranks still send
+                take(bytes(scratch[:size]) if source else data)
+            except BaseException as e:  # noqa: BLE001 - the user's operation, even if it exits; the other ranks still send
                 problem = e
     if problem is not None:
         raise problem

@@ -16,7 +16,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from mpicluster.config import STOP_GRACE
+from mpicluster.config import HEAL_TIMEOUT, STOP_GRACE
 from mpicluster.engine.streams import Streams
 from mpicluster.engine.world import MPI, World, WorldBroken
 from mpicluster.selector import Selector
@@ -53,9 +53,10 @@ class Ledger:
     def withdraw(self, seqs: list[int]) -> m.Withdrawn:
         """Give back those that have not begun."""
         with self._lock:
-            returned = [s for s in seqs if s > self._begun]
+            begun = self._begun
+            returned = [s for s in seqs if s > begun]
             self._skip.update(returned)
-        return m.Withdrawn(returned, [s for s in seqs if s not in returned])
+        return m.Withdrawn(returned, [s for s in seqs if s <= begun])
 
     def put(self, message: m.Message) -> None:
         """Keep an answer to be sent."""
@@ -79,7 +80,7 @@ class Control(threading.Thread):
         self,
         world: World,
         info: m.EngineInfo,
-        socket: Any,
+        door: tuple[Any, str],
         ledger: Ledger,
         streams: Streams,
         context: Any,
@@ -88,10 +89,11 @@ class Control(threading.Thread):
         self.stopping = threading.Event()
         self.reason = ""
         self._world = world
-        self._socket = socket
+        self._socket, address = door
         self._ledger = ledger
         self._streams = streams
-        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._socket.connect(address)  # from here on the monitor sees it end
         self._wake_in = context.socket(zmq.PAIR)
         self._wake_in.bind("inproc://wake")
         self._wake_out = context.socket(zmq.PAIR)
@@ -103,7 +105,7 @@ class Control(threading.Thread):
         self._end.connect("inproc://end")
         self._selector = Selector()
         self._attentive_until = 0.0
-        socket.send(frames.pack([m.Register(info, "control", world.library(), world.survives())]))
+        self._socket.send(frames.pack([m.Register(info, "control", world.library(), world.survives())]), zmq.NOBLOCK)
 
     # -- called by the main thread -----------------------------------------------------------------------------------
 
@@ -111,7 +113,7 @@ class Control(threading.Thread):
         """A result was kept back while the next task starts: see that it is not kept for long."""
         now = time.monotonic()
         if now > self._attentive_until - _ATTENTIVE / 2:
-            asleep = now > self._attentive_until
+            asleep = now > self._attentive_until - 4 * _STALE  # or about to fall asleep
             self._attentive_until = now + _ATTENTIVE
             if asleep:
                 self._wake_out.send(b"")
@@ -127,7 +129,8 @@ class Control(threading.Thread):
             attentive = time.monotonic() < self._attentive_until
             ready = selector.wait(_STALE if attentive else None)
             if wake in ready:
-                self._wake_in.recv()
+                while wake.readable():
+                    self._wake_in.recv()
             if attentive:
                 late = self._ledger.take_outbox()
                 if late:
@@ -175,10 +178,13 @@ class Control(threading.Thread):
 
     def _heal(self, epoch: int) -> None:
         answer: m.Message
+        watchdog = _leave_after(HEAL_TIMEOUT + STOP_GRACE)  # meanwhile this thread hears nobody
         try:
             answer = m.Healed(epoch, self._world.heal(epoch))
         except (WorldBroken, MPI.Exception) as e:
             answer = m.HealFailed(epoch, str(e))
+        finally:
+            watchdog.cancel()
         self._say([answer])
 
     def _say(self, messages: list[m.Message]) -> None:
@@ -195,9 +201,15 @@ class Control(threading.Thread):
         """End: the main thread in good order when it is idle, the process by force after a while."""
         self.reason = reason
         self.stopping.set()
-        watchdog = threading.Timer(STOP_GRACE / 2, _leave)
-        watchdog.daemon = True
-        watchdog.start()
+        _leave_after(STOP_GRACE / 2)
+
+
+def _leave_after(seconds: float) -> threading.Timer:
+    """End this process by then, whatever its threads do."""
+    watchdog = threading.Timer(seconds, _leave)
+    watchdog.daemon = True
+    watchdog.start()
+    return watchdog
 
 
 def _leave() -> None:

@@ -10,7 +10,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -49,25 +49,33 @@ class Door(Protocol):
             one of them died.
         """
 
+    def part(self) -> None:
+        """After they met: all of them go their way."""
+
     def bulk(self) -> Sequence[Any]:
         """The payload streamed to this engine."""
 
 
-def _in_a_sound_world(exchange: Callable[P, T]) -> Callable[P, T]:
-    """An error of MPI within the engine's own collective means that a rank died: it is told as `WorldBroken`."""
+def _in_a_sound_world(exchange: Callable[Concatenate[Door, P], T]) -> Callable[Concatenate[Door, P], T]:
+    """Meet and part. An error of MPI within the engine's own collective means that a rank died: it is told as `WorldBroken`."""
 
     @functools.wraps(exchange)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+    def wrapper(door: Door, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        broken = False
         try:
-            return exchange(*args, **kwargs)
+            return exchange(door, *args, **kwargs)
         except MPI.Exception as e:
+            broken = True
             raise WorldBroken(str(e)) from e
+        finally:
+            if not broken:
+                door.part()
 
     return wrapper
 
 
 @_in_a_sound_world
-def broadcast(task: Assign, door: Door) -> Sequence[Any]:
+def broadcast(door: Door, task: Assign) -> Sequence[Any]:
     """The root's payload, at every target. One Ibcast per buffer."""
     buffers = door.bulk() if door.position == 0 else [np.empty(size, np.uint8) for size in task.sizes]
     comm, _ = door.meet(b"")
@@ -76,7 +84,7 @@ def broadcast(task: Assign, door: Door) -> Sequence[Any]:
 
 
 @_in_a_sound_world
-def scatter(task: Assign, plan: Scattering, door: Door) -> Any:
+def scatter(door: Door, task: Assign, plan: Scattering) -> Any:
     """This engine's part of what the root has. One Iscatterv."""
     me = door.position
     whole: Any = None
@@ -93,17 +101,18 @@ def scatter(task: Assign, plan: Scattering, door: Door) -> Any:
 
 
 @_in_a_sound_world
-def gather(value: Any, name: str, door: Door) -> Any:
+def gather(door: Door, value: Any, name: str) -> Any:
     """All parts at the root: ``("array", whole, sizes)`` or ``("objects", [pickle, ...])``; None elsewhere.
 
     Arrays that differ only in their number of rows: one Iallreduce and one Igatherv. Anything else: their pickles, by one
     Iallgather, one Iallreduce and one Igatherv.
     """
     meta = (value.dtype, value.shape[1:], len(value)) if is_plain_array(value) else None
+    part = np.ascontiguousarray(value).reshape(-1).view(np.uint8) if meta is not None else None
     comm, said = door.meet(encode_inline(meta))
     metas = [decode(m) for m in said]
     if all(m is not None and m[:2] == metas[0][:2] for m in metas):
-        return _gather_arrays(comm, value, [m[2] for m in metas])
+        return _gather_arrays(comm, value, part, [m[2] for m in metas])
     return _gather_objects(comm, value, name)
 
 
@@ -120,9 +129,9 @@ def _allocate(comm: MPI.Intracomm, nbytes: int) -> Any:
     return whole
 
 
-def _gather_arrays(comm: MPI.Intracomm, value: Any, sizes: list[int]) -> Any:
+def _gather_arrays(comm: MPI.Intracomm, value: Any, part: Any, sizes: list[int]) -> Any:
+    """``part``: the bytes of ``value``, in C order."""
     row = value.dtype.itemsize * math.prod(value.shape[1:])
-    part = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
     whole = _allocate(comm, sum(sizes) * row)
     if row:
         collective.gather_bytes(comm, part, sizes, row, whole)
@@ -131,10 +140,10 @@ def _gather_arrays(comm: MPI.Intracomm, value: Any, sizes: list[int]) -> Any:
     return "array", whole.view(value.dtype).reshape((sum(sizes), *value.shape[1:])), sizes
 
 
-def _pickle(value: Any, name: str) -> tuple[bytes, Exception | None]:
+def _pickle(value: Any, name: str) -> tuple[bytes, BaseException | None]:
     try:
         return encode_inline(value, repr(name)), None
-    except TypeError as e:  # SerializationError is one
+    except BaseException as e:  # noqa: BLE001 - told to the others first: they wait
         return b"", e
 
 
@@ -152,8 +161,8 @@ def _gather_objects(comm: MPI.Intracomm, value: Any, name: str) -> Any:
     collective.gather_bytes(comm, part, counts, unit, whole)
     if whole is None:
         return None
-    starts = [sum(counts[:i]) * unit for i in range(len(counts))]
-    return "objects", [whole[s : s + n].tobytes() for s, n in zip(starts, lengths, strict=True)]
+    starts = collective.offsets(counts)
+    return "objects", [whole[s * unit : s * unit + n].tobytes() for s, n in zip(starts, lengths, strict=True)]
 
 
 _MPI_OPS: dict[str, MPI.Op] = {
@@ -169,11 +178,23 @@ _MPI_OPS: dict[str, MPI.Op] = {
     "bxor": MPI.BXOR,
 }
 
+
+def _extreme(ufunc: Callable[[Any, Any], Any], plain: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Of two values: NumPy's for what belongs to it, else Python's; NaN is passed on by both."""
+
+    def choose(a: Any, b: Any) -> Any:
+        if hasattr(a, "__array_ufunc__") or hasattr(b, "__array_ufunc__"):
+            return ufunc(a, b)
+        return a if a != a else b if b != b else plain(a, b)
+
+    return choose
+
+
 _FOLD_OPS: dict[str, Callable[[Any, Any], Any]] = {
     "sum": operator.add,
     "prod": operator.mul,
-    "min": np.minimum,
-    "max": np.maximum,
+    "min": _extreme(np.minimum, min),
+    "max": _extreme(np.maximum, max),
     "land": np.logical_and,
     "lor": np.logical_or,
     "lxor": np.logical_xor,
@@ -184,7 +205,7 @@ _FOLD_OPS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @_in_a_sound_world
-def reduce(value: Any, name: str, op: str | Callable[[Any, Any], Any], door: Door) -> Any:
+def reduce(door: Door, value: Any, name: str, op: str | Callable[[Any, Any], Any]) -> Any:
     """The parts combined, at the root: ``("value", result)``; None elsewhere.
 
     Arrays and NumPy scalars of one shape and dtype that MPI knows: Reduce. Anything else, and any callable: each part is
@@ -208,8 +229,8 @@ def reduce(value: Any, name: str, op: str | Callable[[Any, Any], Any], door: Doo
         part = decode(piece, what=repr(name))
         if isinstance(op, str) and op in ("sum", "prod") and isinstance(part, np.ndarray | np.generic) and part.dtype == bool:
             part = part.astype(np.int64)
-        if isinstance(op, str) and op in ("land", "lor", "lxor") and isinstance(part, np.ndarray | np.generic):
-            part = part.astype(bool)
+        if isinstance(op, str) and op in ("land", "lor", "lxor"):
+            part = np.asanyarray(part).astype(bool)[()]
         total[:] = [combine(total[0], part) if total else part]
 
     collective.fold(comm, data, take)

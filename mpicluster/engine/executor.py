@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mpicluster.config import INLINE_UP_TO
 from mpicluster.engine.exchange import Door, broadcast, gather, reduce, scatter
 from mpicluster.engine.namespace import Namespace
+from mpicluster.serial import functions
 from mpicluster.serial.payload import Payload, decode, encode
 from mpicluster.wire.messages import Assign
 
 __all__ = ["Executor", "Outcome"]
+
+#: Verbs whose value is made for the answer.
+_FRESH = frozenset({"gather", "reduce"})
+
+
+def _references() -> int:
+    value = object()
+    return sys.getrefcount(value)
+
+
+#: How many references there are, as Python counts them, to a value that only one variable holds.
+_ALONE = _references()
 
 
 class Outcome(NamedTuple):
@@ -29,7 +45,7 @@ class Executor:
         self._namespace = namespace
         #: functions of maps under way, by the hub's key: as they came, and unpickled at their first use
         self._learnt: dict[int, bytes] = {}
-        self._functions: dict[int, Callable[..., Any]] = {}
+        self._functions: dict[int, tuple[Callable[..., Any], dict[str, Any]]] = {}
         self._verbs: dict[str, Callable[[Assign, Any, Door], Any]] = {
             "apply": self._apply,
             "map": self._map,
@@ -65,22 +81,33 @@ class Executor:
             raise LookupError(f"this engine knows no task of kind {task.kind!r}; is the client of another version?")
         what = f"the arguments of {task.kind}"
         if task.collective == "bcast":
-            argument = decode(b"", broadcast(task, door), what)
+            argument = decode(b"", broadcast(door, task), what)
         elif task.sizes and not task.collective:
             argument = decode(b"", door.bulk(), what)
         else:
             argument = decode(task.data, what=what)
         started = time.time()
         value = verb(task, argument, door)
-        return Outcome(encode(value, INLINE_UP_TO, f"the result of {task.kind}"), started)
+        alone = sys.getrefcount(value) <= _ALONE and (task.kind in _FRESH or (type(value) is np.ndarray and value.base is None))
+        payload = encode(value, INLINE_UP_TO, f"the result of {task.kind}")
+        if payload.buffers and not alone:  # it is sent while the next tasks run, which may change it
+            payload = Payload(payload.data, [bytes(b) for b in payload.buffers])
+        return Outcome(payload, started)
 
     def _function(self, task: Assign) -> Callable[..., Any]:
         if not task.fn_id:
             function: Callable[..., Any] = decode(task.fn, what="the function")
             return function
-        if task.fn_id not in self._functions:
-            self._functions[task.fn_id] = decode(self._learnt[task.fn_id], what="the function")
-        return self._functions[task.fn_id]
+        known = self._functions.get(task.fn_id)
+        if known is None:
+            functions.take_companions()  # those of others
+            function = decode(self._learnt[task.fn_id], what="the function")
+            self._functions[task.fn_id] = function, functions.take_companions()
+            return function
+        function, companions = known
+        if companions:
+            functions.install(companions)  # another version, or another client's, may have come in between
+        return function
 
     def _apply(self, task: Assign, argument: Any, door: Door) -> Any:
         args, kwargs, *own = argument  # a function that carries much data comes with its arguments
@@ -106,11 +133,11 @@ class Executor:
         self._namespace.clear()
 
     def _scatter(self, task: Assign, plan: Any, door: Door) -> None:
-        self._namespace.set(plan.key, scatter(task, plan, door))
+        self._namespace.set(plan.key, scatter(door, task, plan))
 
     def _gather(self, task: Assign, name: str, door: Door) -> Any:
-        return gather(self._namespace.get(name), name, door)
+        return gather(door, self._namespace.get(name), name)
 
     def _reduce(self, task: Assign, argument: tuple[str, Any], door: Door) -> Any:
         name, op = argument
-        return reduce(self._namespace.get(name), name, op, door)
+        return reduce(door, self._namespace.get(name), name, op)

@@ -38,17 +38,27 @@ _NOBLOCK = int(zmq.NOBLOCK)
 class Engine:
     """The main thread of one engine."""
 
-    def __init__(self, world: World, connect: Any, threads: int) -> None:
-        """``connect(identity, context)`` returns a connected socket."""
+    def __init__(self, world: World, door: Any, threads: int) -> None:
+        """``door(identity, context)`` returns a socket and the address to connect it to.
+
+        Raises
+        ------
+        ConnectionError
+            the hub is gone, or has refused this engine.
+        """
         self.world = world
         self.info = m.EngineInfo(world.id, world.rank, sockets.gethostname(), os.getpid(), threads)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = connect(b"e%dm" % world.id, self._context)
+        self._socket, address = door(b"e%dm" % world.id, self._context)
+        self._socket.connect(address)
         self.ledger = Ledger()
         self.streams = Streams()
         register = m.Register(self.info, "main", world.library(), world.survives())
-        self._socket.send(frames.pack([register]))
-        self.control = Control(world, self.info, connect(b"e%dc" % world.id, self._context), self.ledger, self.streams, self._context)
+        try:
+            self._socket.send(frames.pack([register]), _NOBLOCK)
+            self.control = Control(world, self.info, door(b"e%dc" % world.id, self._context), self.ledger, self.streams, self._context)
+        except zmq.Again:  # it has closed the connection: there is nobody to wait for
+            raise ConnectionError("the hub is gone, or has refused this engine; its log says which") from None
         self._selector = Selector()
         self._source = self._selector.register(self._socket)
         self._selector.register(self.control.end_of_waits)
@@ -156,7 +166,6 @@ class Engine:
         return m.Done(task.seq, outcome, data, sizes, started, time.time(), stdout, stderr)
 
     def _failure(self, task: m.Assign, error: BaseException) -> bytes:
-        _advise(error)
         where: dict[str, int | str] = {
             "engine_id": self.info.id,
             "rank": self.world.rank,
@@ -164,7 +173,12 @@ class Engine:
             "pid": self.info.pid,
             "method": task.kind,
         }
-        return capture(error, where)
+        try:
+            _advise(error)
+            return capture(error, where)
+        except BaseException as e:  # noqa: BLE001 - a class of the user's may do anything, and this engine goes on
+            text = f"a {type(error).__name__} was raised that cannot be described: that failed with {type(e).__name__}"
+            return capture(RuntimeError(text), where)
 
     def close(self) -> None:
         """Close the sockets, after the control thread ended."""
@@ -203,7 +217,11 @@ class _Door:
                     continue  # of a collective that is over
                 if isinstance(answer, m.Abandon):
                     raise Abandoned
-                return engine.world.group(self._task.targets, answer.epoch), answer.metas
+                metas = [meta for count, meta in answer.metas for _ in range(count)]
+                return engine.world.group(self._task.targets, answer.epoch, keep=answer.keep), metas
+
+    def part(self) -> None:
+        self._engine.world.release()
 
 
 def _advise(error: BaseException) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import os
 import sys
 import types
 from typing import Any, TextIO
@@ -56,6 +57,7 @@ class Namespace:
             out = sys.stdout, sys.stderr
             make: Any = InteractiveShell
             self._shell = make(config=settings, user_module=self.module, user_ns=self.values)
+            self._shell.ask_exit = sys.exit  # what `exit` does
             self._shell.showtraceback = self._shell.showsyntaxerror = _show_nothing  # the error goes to the client
             sys.stdout, sys.stderr = out
         return self._shell
@@ -98,6 +100,11 @@ class _Stream(io.TextIOBase):
     def encoding(self) -> str:  # type: ignore[override]
         return "utf-8"
 
+    @property
+    def buffer(self) -> io.BufferedWriter:
+        """For those who write bytes."""
+        return io.BufferedWriter(_Bytes(self))
+
     def writable(self) -> bool:
         return True
 
@@ -105,6 +112,8 @@ class _Stream(io.TextIOBase):
         return self._original.fileno()
 
     def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         kept = self._kept  # another thread may write while the task ends
         if kept is None:
             return self._original.write(text)
@@ -125,13 +134,28 @@ class _Stream(io.TextIOBase):
 
     def end(self) -> str:
         kept, self._kept = self._kept, None
-        return "".join(kept) if kept else ""
+        return "".join(kept).encode("utf-8", "backslashreplace").decode() if kept else ""
+
+
+class _Bytes(io.RawIOBase):
+    """The bytes beneath a stream."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._stream.write(bytes(data).decode(errors="replace"))
+        return len(data)
 
 
 class Output:
-    """Standard output and error of this process."""
+    """Standard output and error of this process; its standard input is empty, since nobody is there to type."""
 
     def __init__(self) -> None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - for the life of the process
         self.out, self.err = _Stream(sys.stdout), _Stream(sys.stderr)
         sys.stdout, sys.stderr = self.out, self.err
 

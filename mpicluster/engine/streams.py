@@ -26,6 +26,8 @@ class Streams:
         self._changed = threading.Condition()
         self._incoming: dict[int, Incoming] = {}
         self._outgoing: dict[int, Outgoing] = {}
+        #: the newest assignment whose payload is not wanted any more
+        self._past = 0
 
     # -- control thread ----------------------------------------------------------------------------------------------
 
@@ -37,6 +39,8 @@ class Streams:
             incoming = Incoming([])
             incoming.lost = f"no memory for a payload of {sum(sizes)} bytes: {e}"
         with self._changed:
+            if seq <= self._past:
+                return 0  # the main thread was faster, and has failed or passed it over
             self._incoming[seq] = incoming
             first = incoming.more()
             self._changed.notify_all()
@@ -95,8 +99,9 @@ class Streams:
         return incoming.buffers
 
     def drop(self, seq: int) -> None:
-        """An assignment was withdrawn, its payload with it."""
+        """An assignment has ended or was withdrawn, its payload with it. Called in the order of the assignments."""
         with self._changed:
+            self._past = seq
             self._incoming.pop(seq, None)
 
     def offer(self, seq: int, buffers: Sequence[Buffer]) -> None:

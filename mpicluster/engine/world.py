@@ -18,12 +18,11 @@ import mpi4py
 
 mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False
+mpi4py.rc.fast_reduce = False  # else reductions of objects run on a duplicate that nobody can revoke, made holding the GIL
 from mpi4py import MPI  # noqa: E402 - after the settings above
 
 __all__ = ["MPI", "World", "WorldBroken"]
 
-#: Sub-communicators kept; beyond, they are made and freed for each use.
-_GROUPS_KEPT = 512
 #: Attempts at a healthy world before it is given up: each failure meanwhile costs one.
 _HEAL_ATTEMPTS = 10
 
@@ -58,7 +57,9 @@ class World:
         self.wire: MPI.Intracomm = MPI.COMM_WORLD.Dup()
         self.comm: MPI.Intracomm = self.wire.Dup()
         _warm(self.comm)
+        #: communicators of some engines: those kept, and the one that is in use and will be freed
         self._groups: dict[tuple[int, ...], MPI.Intracomm] = {}
+        self._passing: MPI.Intracomm | None = None
 
     @property
     def rank(self) -> int:
@@ -90,8 +91,10 @@ class World:
         """A communicator of the ranks on this host, to be freed by the caller. Collective."""
         return self.wire.Split_type(MPI.COMM_TYPE_SHARED)
 
-    def group(self, engines: Sequence[int], epoch: int) -> MPI.Intracomm:
+    def group(self, engines: Sequence[int], epoch: int, *, keep: bool) -> MPI.Intracomm:
         """The communicator of exactly these engines, in this order. Collective over them.
+
+        ``keep`` it for the next time, or have it freed by `release`: all of them must say the same.
 
         Raises
         ------
@@ -113,25 +116,43 @@ class World:
         part.Free()
         whole.Free()
         with self._lock:
-            if len(self._groups) < _GROUPS_KEPT and self.epoch == epoch:
+            sound = self.epoch == epoch and not self.broken.is_set()
+            if sound and keep:
                 self._groups[key] = comm
+            elif sound:
+                self._passing = comm
+        if not sound:  # another member may have got it, and wait in it for this one
+            self._revoke(comm)
+            raise WorldBroken("an engine died")
         return comm
 
-    def release(self, comm: MPI.Intracomm) -> None:
-        """Give back what `group` returned: frees it unless it is kept. Collective over its members."""
-        if comm is not self.wire and all(comm is not kept for kept in self._groups.values()):
-            comm.Free()
+    def release(self) -> None:
+        """After a collective: free what `group` gave, unless it is kept. Collective over its members."""
+        with self._lock:
+            comm, self._passing = self._passing, None
+            sound = not self.broken.is_set()
+        if comm is not None and sound:
+            try:
+                comm.Free()
+            except MPI.Exception:
+                pass  # a rank died meanwhile
 
     def revoke(self) -> None:
         """Free every rank that waits in a communicator of this epoch. Local, and felt everywhere."""
         self.broken.set()
         with self._lock:
             comms = [self.comm, self.wire, *self._groups.values()]
+            if self._passing is not None:
+                comms.append(self._passing)
         for comm in comms:
-            try:
-                comm.Revoke()
-            except MPI.Exception:
-                continue
+            self._revoke(comm)
+
+    @staticmethod
+    def _revoke(comm: MPI.Intracomm) -> None:
+        try:
+            comm.Revoke()
+        except MPI.Exception:
+            pass  # revoked by another, or of an MPI that has no such thing
 
     def heal(self, epoch: int) -> list[int]:
         """Go on to a new epoch with the survivors; returns their engine ids by new rank. Collective over them.
@@ -152,7 +173,7 @@ class World:
             if sound:
                 with self._lock:
                     self.wire, self.comm, self.members, self.epoch = shrunk, new, members, epoch
-                    self._groups = {}
+                    self._groups, self._passing = {}, None
                     self.broken.clear()
                 return members
             comm = shrunk
@@ -169,7 +190,9 @@ class World:
             _warm(new)
         except MPI.Exception:
             sound = False
-            shrunk.Revoke()
+            for comm in (shrunk, new):  # others may wait in either
+                if comm is not None:
+                    self._revoke(comm)
         try:
             sound = bool(shrunk.Agree(int(sound)))
         except MPI.Exception:
@@ -183,6 +206,5 @@ class World:
 
 
 def _warm(comm: MPI.Intracomm) -> None:
-    """First pickled collective: mpi4py duplicates the communicator then, holding the GIL. Collective."""
-    comm.allreduce(0)
+    """Use a communicator once, so that its connections are there and its first user finds it sound. Collective."""
     comm.barrier()

@@ -113,11 +113,11 @@ def _serve(router: Router, orders: Orders) -> None:
     started = time.monotonic()
     deadline = None
     while True:
-        complete = len(scheduler.engines) == orders.size
+        starting = len(scheduler.engines) < orders.size and (scheduler.epoch == 0 or not scheduler.engines)
         timeout = None
         if deadline is not None:
             timeout = max(0.0, deadline - time.monotonic())
-        elif not complete and scheduler.epoch == 0:
+        elif starting:
             timeout = max(0.0, started + config.START_TIMEOUT - time.monotonic())
         readable = router.run_once(timeout)
         if parent in readable and not os.read(parent, 1):
@@ -131,7 +131,7 @@ def _serve(router: Router, orders: Orders) -> None:
         if owner is not None and owner in readable:
             router.unwatch(owner)
             scheduler.end("the process that started it ended")
-        if scheduler.ended is None and not complete and scheduler.epoch == 0 and time.monotonic() > started + config.START_TIMEOUT:
+        if scheduler.ended is None and starting and time.monotonic() > started + config.START_TIMEOUT:
             scheduler.end(f"only {len(scheduler.engines)} of {orders.size} engines came within {config.START_TIMEOUT:.0f} s")
         if scheduler.ended is not None:
             if deadline is None:

@@ -8,15 +8,28 @@ another is idle is taken back.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from typing import NamedTuple
 
 from mpicluster.config import PREFETCH_MAX, PREFETCH_TIME
-from mpicluster.hub.records import EngineRecord, Part, State
+from mpicluster.hub.records import EngineRecord, Job, Part, State
 
 __all__ = ["Balancer"]
 
 #: Work is taken back from an engine whose oldest task is at least this old.
 _PATIENCE = 0.005
+#: So many parts that have ended may stay in the queues.
+_STALE_KEPT = 64
+
+
+class _Key(NamedTuple):
+    """What the parts of one queue have in common."""
+
+    client: str
+    #: engines that may have them; empty for any
+    allowed: frozenset[int]
+    #: the engine where they failed last
+    avoid: int | None
 
 
 class Balancer:
@@ -28,10 +41,12 @@ class Balancer:
 
     def __init__(self, engines: Mapping[int, EngineRecord]) -> None:
         self._engines = engines
-        #: by client and the engines allowed, so that clients take turns
-        self._queues: dict[tuple[str, tuple[int, ...]], deque[Part]] = {}
+        #: so that clients take turns, and what some engines may not have is passed over at once
+        self._queues: dict[_Key, deque[Part]] = {}
         self.hungry: set[int] = set()
-        #: engines without a part, and with more than one
+        #: how many parts may have ended where they wait
+        self._stale = 0
+        #: engines without a part, and with more than they work on
         self._idle: set[int] = set()
         self._crowded: set[int] = set()
 
@@ -42,14 +57,23 @@ class Balancer:
 
     def add(self, parts: Iterable[Part], *, first: bool = False) -> None:
         """Queue parts; ``first`` for those that have waited already."""
+        before: Part | None = None
         for part in parts:
-            submit = part.job.submit
-            key = (part.job.client.id, tuple(submit.allowed))
-            queue = self._queues.setdefault(key, deque())
+            if before is None or part.job is not before.job or part.avoid != before.avoid:
+                queue = self._queues.setdefault(_Key(part.job.client.id, part.job.allowed, part.avoid), deque())
+            before = part
             if first:
                 queue.appendleft(part)
             else:
                 queue.append(part)
+
+    def dropped(self) -> None:
+        """A part has ended while it waited. They are taken out when they are most of what is there."""
+        self._stale += 1
+        if self._stale > _STALE_KEPT and self._stale * 2 > sum(map(len, self._queues.values())):
+            kept = ((key, deque(p for p in queue if p.state is State.WAITING)) for key, queue in self._queues.items())
+            self._queues = {key: queue for key, queue in kept if queue}
+            self._stale = 0
 
     def depth(self, engine: EngineRecord) -> int:
         """How many parts this engine may have at a time."""
@@ -62,7 +86,7 @@ class Balancer:
         me, load = engine.info.id, len(engine.parts)
         (self.hungry.add if load < self.depth(engine) else self.hungry.discard)(me)
         (self._idle.discard if load else self._idle.add)(me)
-        (self._crowded.add if load > 1 else self._crowded.discard)(me)
+        (self._crowded.add if engine.crowded else self._crowded.discard)(me)
 
     def remove(self, engine: int) -> None:
         """An engine is gone."""
@@ -74,9 +98,10 @@ class Balancer:
         """Pairs to assign now; the caller assigns each before it asks for the next."""
         while self._queues and self.hungry:
             progress = False
-            for engine in sorted((self._engines[i] for i in self.hungry), key=lambda e: len(e.parts)):
-                if engine.info.id not in self.hungry:
+            for number in self._least_loaded():
+                if number not in self.hungry:
                     continue
+                engine = self._engines[number]
                 part = self._next_for(engine)
                 if part is not None:
                     progress = True
@@ -87,6 +112,14 @@ class Balancer:
             if not progress:
                 return
 
+    def _least_loaded(self) -> Iterable[int]:
+        """Engines with room for something that waits, those with the least first."""
+        eligible = self.hungry
+        if all(key.allowed for key in self._queues):
+            eligible = self.hungry & frozenset[int]().union(*(key.allowed for key in self._queues))
+        yield from sorted(eligible & self._idle)
+        yield from sorted(eligible - self._idle, key=lambda i: len(self._engines[i].parts))
+
     def _next_for(self, engine: EngineRecord) -> Part | None:
         me = engine.info.id
         for key in list(self._queues):
@@ -96,21 +129,15 @@ class Balancer:
             if not queue:
                 del self._queues[key]
                 continue
-            if key[1] and me not in key[1]:
+            if key.allowed and me not in key.allowed:
                 continue
-            part = queue[0]
-            if part.avoid == me and any(other != me and (not key[1] or other in key[1]) for other in self._engines):
-                # it failed here: another engine first; meanwhile this one takes the next that it may
-                part = next((p for p in queue if p.state is State.WAITING and p.avoid != me), part)
-                if part.avoid == me:
-                    continue
-                queue.remove(part)
-            else:
-                queue.popleft()
-            if queue:
-                self._queues[key] = self._queues.pop(key)  # to the end: the next client's turn
-            else:
+            if key.avoid == me and any(i != me for i in (key.allowed or self._engines) if i in self._engines):
+                continue  # it failed here: another engine first
+            part = queue.popleft()
+            if not queue:
                 del self._queues[key]
+            elif len(self._queues) > 1:
+                self._queues[key] = self._queues.pop(key)  # to the end: the next client's turn
             return part
         return None
 
@@ -118,37 +145,35 @@ class Balancer:
         """Take out the parts whose allowed engines are all gone."""
         lost: list[Part] = []
         for key in list(self._queues):
-            if not self._engines or (key[1] and not any(i in self._engines for i in key[1])):
+            if not self._engines or (key.allowed and not any(i in self._engines for i in key.allowed)):
                 lost += [p for p in self._queues.pop(key) if p.state is State.WAITING]
         return lost
 
     def to_withdraw(self, now: float) -> list[tuple[EngineRecord, list[Part]]]:
         """Parts to take back from engines that have too many, while others have none."""
-        if self._queues or not self._idle or not self._crowded:
+        if not self._idle or not self._crowded:
             return []
         chosen = []
+        homes: dict[Job, Set[int]] = {}
         for engine in [self._engines[i] for i in self._crowded]:
-            if engine.withdrawing or now - engine.begun_at < _PATIENCE:
+            if engine.withdrawing or now < engine.begun_at + _PATIENCE:
                 continue
-            # the oldest is running; half of the rest, the newest, goes elsewhere
-            rest = [p for p in list(engine.parts.values())[1:] if self._movable(p, self._idle)]
+            oldest = next(iter(engine.parts.values()))  # it is running
+            rest: list[Part] = []
+            for job, held in engine.movable.items():
+                if job not in homes:
+                    homes[job] = self._idle & job.allowed if job.allowed else self._idle
+                where = homes[job]
+                if where:  # where it failed last it would not be run
+                    rest += [p for p in held.values() if p is not oldest and (len(where) > 1 or p.avoid not in where)]
             if rest:
-                chosen.append((engine, rest[len(rest) // 2 :]))
+                rest.sort(key=lambda p: p.seq)
+                chosen.append((engine, rest[len(rest) // 2 :]))  # half of them, the newest
         return chosen
-
-    @staticmethod
-    def _movable(part: Part, idle: set[int]) -> bool:
-        submit = part.job.submit
-        return (
-            part.balanced
-            and part.state is State.ASSIGNED
-            and not submit.sizes
-            and any(i != part.avoid and (not submit.allowed or i in submit.allowed) for i in idle)  # else it would come back
-        )
 
     def wake_at(self, now: float) -> float | None:
         """When `to_withdraw` will have more to say than at ``now`` if nothing happens."""
-        if self._queues or not self._idle or not self._crowded:
+        if not self._idle or not self._crowded:
             return None
         times = [self._engines[i].begun_at + _PATIENCE for i in self._crowded if not self._engines[i].withdrawing]
         return min((t for t in times if t > now), default=None)

@@ -45,11 +45,13 @@ TRANSITIONS: Final = {
 class Job:
     """One `Submit`."""
 
-    __slots__ = ("abandoned", "client", "fn_id", "holders", "metas", "open", "parts", "submit")
+    __slots__ = ("abandoned", "allowed", "answered", "client", "fn_id", "holders", "metas", "open", "parts", "submit")
 
     def __init__(self, client: ClientRecord, submit: Submit, fn_id: int) -> None:
         self.client = client
         self.submit = submit
+        #: engines that a balanced one may run on; empty for any
+        self.allowed = frozenset(submit.allowed)
         #: key under which engines keep the function, 0 when each assignment brings it along
         self.fn_id = fn_id
         #: engines that have it
@@ -62,6 +64,8 @@ class Job:
         self.metas: dict[int, bytes] = {}
         #: the collective of this job will not happen
         self.abandoned = False
+        #: a part of it has ended other than by being cancelled
+        self.answered = False
 
 
 class Part:
@@ -96,6 +100,11 @@ class Part:
         """Whether the hub chose its engine."""
         return self.job.submit.targets is None
 
+    @property
+    def movable(self) -> bool:
+        """Whether it may be taken back to be run elsewhere, as long as it has not begun."""
+        return self.job.submit.targets is None and not self.job.submit.sizes
+
     def to(self, verb: str) -> None:
         """Go on in life.
 
@@ -113,7 +122,20 @@ class Part:
 class EngineRecord:
     """One live engine."""
 
-    __slots__ = ("begun_at", "channels", "control", "delivering", "done", "info", "main", "mean", "parts", "seq", "withdrawing")
+    __slots__ = (
+        "begun_at",
+        "channels",
+        "control",
+        "delivering",
+        "done",
+        "info",
+        "main",
+        "mean",
+        "movable",
+        "parts",
+        "seq",
+        "withdrawing",
+    )
 
     def __init__(self, info: EngineInfo) -> None:
         self.info = info
@@ -125,6 +147,8 @@ class EngineRecord:
         self.seq = 0
         #: assigned and not done, by seq, oldest first: the first one is running
         self.parts: dict[int, Part] = {}
+        #: those of them that may be moved, by job
+        self.movable: dict[Job, dict[int, Part]] = {}
         self.delivering: dict[int, Part] = {}
         #: running mean of how long its balanced parts take, seconds
         self.mean: float | None = None
@@ -134,17 +158,43 @@ class EngineRecord:
         #: parts it was asked to give back to be run elsewhere
         self.withdrawing: set[int] = set()
 
+    def hold(self, part: Part) -> None:
+        """It was assigned this part."""
+        self.parts[part.seq] = part
+        if part.movable:
+            self.movable.setdefault(part.job, {})[part.seq] = part
+
+    def release(self, seq: int) -> Part | None:
+        """A part is done here, or came back; None if it is not here."""
+        part = self.parts.pop(seq, None)
+        if part is not None and part.movable:
+            held = self.movable[part.job]
+            del held[seq]
+            if not held:
+                del self.movable[part.job]
+        return part
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it has a part that may be moved and cannot have begun."""
+        if len(self.parts) < 2 or not self.movable:
+            return False
+        oldest = next(iter(self.parts.values()))
+        return len(self.movable) > 1 or not oldest.movable or len(self.movable[oldest.job]) > 1
+
 
 class ClientRecord:
     """One client."""
 
-    __slots__ = ("address", "id", "parts")
+    __slots__ = ("address", "dropped", "id", "parts")
 
     def __init__(self, id_: str, address: bytes) -> None:
         self.id = id_
         self.address = address
         #: unfinished parts by task
         self.parts: dict[int, list[Part]] = {}
+        #: its connection was lost: nobody wants its results any more
+        self.dropped = False
 
 
 class CancelRequest:

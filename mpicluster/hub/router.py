@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 #: Messages taken from one socket before the others have their turn.
 _DRAIN = 256
+#: So often a socket is drained before an engine's end is acted upon: as long as it takes, but not for ever.
+_LAST_WORDS = 64
 #: Flags as plain numbers, which cost less than pyzmq's enums.
 _NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 #: Copying a small frame costs less than keeping track of it.
@@ -84,10 +86,15 @@ class Router:
         #: each source that may be readable, with what is to be done then
         self._doors: dict[Source, Callable[[], None]] = {self._questions: self._answer}
         self._sockets: list[tuple[Any, Any]] = []
+        #: where it is said that connections of a socket ended, and what handles its messages
+        self._monitors: dict[Source, Source] = {}
+        self._handlers: dict[Source, _Handler] = {}
         #: which socket leads to a peer, and whose a connection is
         self._routes: dict[bytes, Source] = {}
         self._owners: dict[tuple[Source, int], bytes] = {}
         self._engine_of: dict[bytes, int] = {}
+        #: peers to which there turned out to be no way
+        self._unreachable: set[bytes] = set()
         self._watched: dict[int, Source] = {}
         self._started = time.time()
         client_ipc, engine_ipc = f"ipc://{run_dir}/client", f"ipc://{run_dir}/engine"
@@ -118,8 +125,9 @@ class Router:
             socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(config.HEARTBEAT_TIMEOUT * 1000))
             port = socket.bind_to_random_port(address)
         source, watch = self._selector.register(socket), self._selector.register(monitor)
-        self._doors[source] = lambda: self._drain(source, handle)
-        self._doors[watch] = lambda: self._disconnections(watch, source, handle)
+        self._monitors[source], self._handlers[source] = watch, handle
+        self._doors[source] = lambda: self._drain(source)
+        self._doors[watch] = lambda: self._disconnections(source)
         self._sockets.append((socket, monitor))
         return port
 
@@ -145,14 +153,17 @@ class Router:
             if source.socket is not None:
                 self._doors[source]()
         self._flush(scheduler.decide(time.monotonic()))
+        while self._unreachable:
+            self._gone(self._unreachable.pop())
+            self._flush(scheduler.decide(time.monotonic()))
         return [s.descriptor for s in ready if s.socket is None]
 
     def _answer(self) -> None:
         self._gate.answer()
         self._selector.used(self._questions)
 
-    def _drain(self, source: Source, handle: _Handler) -> None:
-        socket = source.socket
+    def _drain(self, source: Source) -> None:
+        socket, handle = source.socket, self._handlers[source]
         for _ in range(_DRAIN):
             if not source.readable():
                 return
@@ -184,21 +195,24 @@ class Router:
                     raise ProtocolError("hello on the wrong connection, or from another version")
                 if len(self.scheduler.clients) >= config.MAX_CLIENTS:
                     raise ProtocolError(f"more than {config.MAX_CLIENTS} clients")
-                self._routes[identity] = source
-                self._owners[source, head.get(zmq.SRCFD)] = identity
+                self._connected(source, head, identity)
             elif type(message) is m.Status:
                 self._flush([Send(listener, m.StatusReply(message.request, self._status()))])
                 continue
-            self.scheduler.from_client(listener, message, now, frame)
+            try:
+                self.scheduler.from_client(listener, message, now, frame)
+            except ProtocolError as e:
+                if type(message) is m.Submit:  # somebody waits for it
+                    self.scheduler.refuse(listener, message, f"the hub refused this: {e}")
+                raise
 
     def _engine_message(self, source: Source, identity: bytes, head: Any, frame: Any) -> None:
         messages = frames.from_engine.unpack(head.buffer)
         now = time.monotonic()
         for message in messages:
             if type(message) is m.Register:
-                self._routes[identity] = source
-                self.scheduler.register(message, identity)
-                self._owners[source, head.get(zmq.SRCFD)] = identity
+                self.scheduler.register(message, identity, now)
+                self._connected(source, head, identity)
                 self._engine_of[identity] = message.engine.id
                 self.on_first_engine()
                 self.on_first_engine = lambda: None
@@ -209,8 +223,15 @@ class Router:
             if engine in self.scheduler.engines:  # else: its last words, after its death was noticed
                 self.scheduler.from_engine(engine, message, now, frame)
 
-    def _disconnections(self, watch: Source, source: Source, handle: _Handler) -> None:
-        """Connections ended. What a peer said before it went is heard first."""
+    def _connected(self, source: Source, head: Any, identity: bytes) -> None:
+        """A peer's first word. Its descriptor may have been another's a moment ago, whose end is dealt with first."""
+        self._disconnections(source)
+        self._routes[identity] = source
+        self._owners[source, head.get(zmq.SRCFD)] = identity
+
+    def _disconnections(self, source: Source) -> None:
+        """Connections of a socket ended."""
+        watch = self._monitors[source]
         gone = []
         while watch.readable():
             event = recv_monitor_message(watch.socket, zmq.NOBLOCK)
@@ -221,15 +242,24 @@ class Router:
             else:
                 self.dropped.count("unauthenticated", "a handshake that failed")
         for owner in gone:
-            self._routes.pop(owner, None)
-            engine = self._engine_of.pop(owner, None)
-            if engine is None:
-                self.scheduler.client_lost(owner)
-                continue
-            self._drain(source, handle)
-            if engine in self.scheduler.engines or engine in self.scheduler.arriving:
-                _log.warning("engine %d is gone", engine)
-            self.scheduler.engine_lost(engine, "died", time.monotonic())
+            self._gone(owner)
+
+    def _gone(self, identity: bytes) -> None:
+        """A peer's connection ended. What an engine said before it went is heard first."""
+        engine = self._engine_of.get(identity)
+        if engine is None:
+            self._routes.pop(identity, None)
+            self.scheduler.client_lost(identity)
+            return
+        if (source := self._routes.get(identity)) is not None:
+            for _ in range(_LAST_WORDS):
+                if source.readable():
+                    self._drain(source)
+        self._routes.pop(identity, None)
+        self._engine_of.pop(identity, None)
+        if engine in self.scheduler.engines or engine in self.scheduler.arriving:
+            _log.warning("engine %d is gone", engine)
+        self.scheduler.engine_lost(engine, "died", time.monotonic())
 
     def _flush(self, sends: list[Send]) -> None:
         envelopes: dict[bytes, list[m.Message]] = {}
@@ -256,11 +286,12 @@ class Router:
             else:
                 socket.send(parts[0], _MORE)
                 socket.send(parts[1], _NOBLOCK, copy=False)
-            self._selector.used(source)
         except zmq.ZMQError as e:
-            if e.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):  # gone, or going
+            if e.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
-            _log.info("no way to %r", to)
+            self._unreachable.add(to)  # gone, or going
+        finally:
+            self._selector.used(source)
 
     # -- what a person asks ------------------------------------------------------------------------------------------
 

@@ -6,16 +6,20 @@ leaves) comes in as an event through one of the methods below; `decide` then say
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sized
 from typing import Any, NamedTuple
 
-from mpicluster.config import HEAL_TIMEOUT, MAX_LOST
+from mpicluster.config import GROUPS_KEPT, HEAL_TIMEOUT, MAX_LOST
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.balance import Balancer
 from mpicluster.hub.records import CancelRequest, ClientRecord, EngineRecord, Job, Part, State
 from mpicluster.wire import messages as m
 
 __all__ = ["Scheduler", "Send"]
+
+#: Numbers of tasks fit in 63 bits.
+_LAST_TASK = 2**63 - 1
 
 
 class Send(NamedTuple):
@@ -49,11 +53,14 @@ class Scheduler:
         self.epoch = 0
         self.healing: set[int] = set()
         self.heal_started: float | None = None
+        #: targets of collectives whose communicator the engines keep, in this epoch
+        self._groups: set[tuple[int, ...]] = set()
         #: why the cluster ends; None while it does not
         self.ended: str | None = None
         self.tasks_done = 0
         self._ready_jobs: list[Job] = []
-        self._cancels: dict[tuple[int, int], CancelRequest] = {}
+        #: by engine and seq
+        self._cancels: dict[tuple[int, int], list[CancelRequest]] = {}
         self._next_fn = 1
         self._decided_at = 0.0
         self._out: list[Send] = []
@@ -85,6 +92,8 @@ class Scheduler:
         else:
             client = self.clients.get(address)
             if client is None:
+                if type(message) is m.Goodbye:
+                    return  # its connection was seen to end before
                 raise ProtocolError("a message from a client that has not said hello")
             if type(message) is m.Chunk or type(message) is m.Credit:
                 self._client_stream(client, message, frame)
@@ -107,18 +116,21 @@ class Scheduler:
         else:
             self._on[type(message)](engine, message, now)
 
-    def register(self, message: m.Register, address: bytes) -> None:
+    def register(self, message: m.Register, address: bytes, now: float) -> None:
         """One of an engine's two channels is here.
 
         Raises
         ------
         ProtocolError
-            that engine's channel is here already.
+            it is none of this cluster's engines, or that channel is here already.
         """
         info = message.engine
-        engine = self.arriving.setdefault(info.id, EngineRecord(info))
+        if not 0 <= info.id < self.expected or message.channel not in ("main", "control"):
+            raise ProtocolError(f"there is no channel {message.channel!r} of an engine {info.id}")
+        engine = self.arriving.get(info.id) or EngineRecord(info)
         if info.id in self.engines or message.channel in engine.channels:
             raise ProtocolError(f"engine {info.id} registers its channel {message.channel!r} twice")
+        self.arriving[info.id] = engine
         engine.channels.add(message.channel)
         if message.channel == "main":
             engine.main = address
@@ -131,30 +143,40 @@ class Scheduler:
             self.engines[info.id] = engine
             self.balancer.update(engine)
             self._tell_engines("")
+            if self.ended is not None:
+                self._out.append(Send(engine.control, m.Stop(self.ended)))
+            elif self.epoch > 0:  # another died before this one was here
+                self.healing.add(info.id)
+                self.heal_started = now
+                alive = sorted(self.engines)  # it shrinks as often as the others did, or some would wait for it
+                self._out += [Send(engine.control, m.Heal(epoch, alive)) for epoch in range(1, self.epoch + 1)]
 
     def engine_lost(self, engine_id: int, reason: str, now: float) -> None:
-        """An engine's process is gone."""
-        self.arriving.pop(engine_id, None)
-        engine = self.engines.pop(engine_id, None)
-        if engine is None or self.ended is not None:
+        """An engine's process is gone, or one of its channels: it is told to end then."""
+        engine = self.engines.pop(engine_id, None) or self.arriving.pop(engine_id, None)
+        if engine is None:
+            return
+        self._out += [Send(a, m.Stop("the hub has lost a connection to it")) for a in (engine.control,) if a]
+        if self.ended is not None:
             return
         self.balancer.remove(engine_id)
         info = engine.info
         text = f"engine {info.id} (rank {info.rank}, pid {info.pid} on {info.host}) {reason}"
         self._settle_cancels(engine_id)
         running = next(iter(engine.parts.values()), None)
-        for part in list(engine.parts.values()) + list(engine.delivering.values()):
+        for part in [*reversed(engine.parts.values()), *engine.delivering.values()]:  # the oldest is to be first again
             self._part_lost(part, text, was_running=part is running)
         engine.parts.clear()
         engine.delivering.clear()
-        if not self.engines:
+        if not self.engines and not self.arriving:
             self._end(f"the last engine is gone: {text}")
         elif not self.survives:
             self._end(f"{text}; {self.mpi} cannot go on with a dead rank, so the cluster ends (Open MPI with --with-ft ulfm can)")
         else:
             self.epoch += 1
+            self._groups.clear()
             self.healing = set(self.engines)
-            self.heal_started = now
+            self.heal_started = now if self.healing else None
             alive = sorted(self.engines)
             self._out += [Send(e.control, m.Heal(self.epoch, alive)) for e in self.engines.values()]
             self._tell_engines(text)
@@ -167,6 +189,17 @@ class Scheduler:
         if client is not None:
             self._drop_client(client)
 
+    def refuse(self, address: bytes, message: m.Submit, why: str) -> None:
+        """A submission made no sense: its tasks fail."""
+        client = self.clients.get(address)
+        tasks = range(message.first, message.first + (len(message.data) if message.targets is None else 1))
+        if client is None or not 0 <= tasks.start <= tasks.stop <= _LAST_TASK:
+            return
+        for task in tasks:
+            if task not in client.parts:
+                for engine in message.targets or [-1]:
+                    self._tell(client, m.Result(task, engine, m.LOST, why.encode(), [], 0.0, 0.0, "", ""))
+
     def end(self, reason: str) -> None:
         """End the cluster."""
         self._end(reason)
@@ -176,9 +209,9 @@ class Scheduler:
         self._decided_at = now
         if self.heal_started is not None and now - self.heal_started > HEAL_TIMEOUT:
             self._end(f"engines {sorted(self.healing)} did not mend their MPI world within {HEAL_TIMEOUT:.0f} s")
-        if self._ready_jobs:
-            self._enter_ready()
         if self.ended is None:
+            if self._ready_jobs:
+                self._enter_ready()
             for engine, part in self.balancer.assignments():
                 self._assign(part, engine, now)
             for engine, parts in self.balancer.to_withdraw(now):
@@ -207,27 +240,41 @@ class Scheduler:
             self._out.append(Send(address, m.Farewell(self.ended)))
 
     def _goodbye(self, client: ClientRecord, message: m.Goodbye, now: float) -> None:
-        self._drop_client(client)
+        """It leaves in good order: what it submitted is done, unheard."""
+        self._tell(client, m.Left())
+        self.clients.pop(client.address, None)
+        self._end_streams(client)
 
     def _drop_client(self, client: ClientRecord) -> None:
-        """Forget a client: what waits is dropped, what runs runs to its end unheard."""
+        """Forget a client: what has not begun is dropped, what runs runs to its end unheard."""
         self.clients.pop(client.address, None)
+        client.dropped = True
+        self._end_streams(client)
         withdraw: dict[int, list[int]] = {}
         for parts in list(client.parts.values()):
-            for part in parts:
+            for part in list(parts):
                 if part.state is State.WAITING:
                     self._end_part(part, m.ABORTED, b"")
-                elif part.state is State.DELIVERING and part.engine in self.engines:
-                    engine = self.engines[part.engine]
-                    engine.delivering.pop(part.seq, None)
-                    self._out.append(Send(engine.control, m.Credit(part.seq, part.engine, -1)))
-                    self._end_part(part, m.ABORTED, b"")
+                    self.balancer.dropped()
                 elif part.engine in self.engines:
                     withdraw.setdefault(part.engine, []).append(part.seq)
-                    if part.job.submit.sizes:
-                        self._out.append(Send(self.engines[part.engine].control, m.Credit(part.seq, part.engine, -1)))
         for engine_id, seqs in withdraw.items():
             self._out.append(Send(self.engines[engine_id].control, m.Withdraw(seqs)))
+
+    def _end_streams(self, client: ClientRecord) -> None:
+        """No bulk payload comes from a client any more, nor goes there."""
+        for parts in list(client.parts.values()):
+            for part in list(parts):
+                streamed = bool(part.job.submit.sizes)
+                if part.state is State.WAITING and streamed:
+                    self._end_part(part, m.ABORTED, b"")
+                    self.balancer.dropped()
+                elif part.engine in self.engines and (streamed or part.state is State.DELIVERING):
+                    engine = self.engines[part.engine]  # a payload that is complete is not given up by this
+                    self._out.append(Send(engine.control, m.Credit(part.seq, part.engine, -1)))
+                    if part.state is State.DELIVERING:
+                        engine.delivering.pop(part.seq, None)
+                        self._end_part(part, m.ABORTED, b"")
 
     def _shutdown(self, client: ClientRecord, message: m.Shutdown, now: float) -> None:
         self._end("it was stopped")
@@ -236,6 +283,7 @@ class Scheduler:
         if self.ended is not None:
             return
         self.ended = reason
+        self.heal_started = None
         for client in self.clients.values():
             self._out.append(Send(client.address, m.Farewell(reason)))
         for engine in self.engines.values():
@@ -270,8 +318,8 @@ class Scheduler:
         job.open = len(job.parts)
         client.parts[message.first] = list(job.parts)
         gone = [p.engine for p in job.parts if p.engine not in self.engines]
-        if gone:
-            self._refuse(job.parts, f"engine {gone[0]} is not there; engines: {sorted(self.engines)}")
+        if gone or self.ended is not None:
+            self._refuse(job.parts, f"engine {next(iter(gone), None)} is not there; engines: {sorted(self.engines)}")
             return
         for part in job.parts:
             assert part.engine is not None
@@ -289,7 +337,7 @@ class Scheduler:
         part.seq, part.engine = engine.seq, engine.info.id
         if not engine.parts:
             engine.begun_at = now
-        engine.parts[part.seq] = part
+        engine.hold(part)
         fn = submit.fn
         if job.fn_id:
             if engine.info.id in job.holders:
@@ -325,9 +373,10 @@ class Scheduler:
             if message.seq > engine.seq:
                 raise ProtocolError(f"engine {engine.info.id} finished assignment {message.seq}, which it never had")
             return  # given up meanwhile: its collective was abandoned
+        entered = part.state is State.ENTERED
         if message.sizes and message.outcome in (m.OK, m.FAILED):
             part.to("deliver")
-        del engine.parts[message.seq]
+        engine.release(message.seq)
         engine.begun_at = now
         engine.done += 1
         self.tasks_done += 1
@@ -335,18 +384,17 @@ class Scheduler:
             took = max(0.0, message.completed - message.started)
             engine.mean = took if engine.mean is None else 0.8 * engine.mean + 0.2 * took
         self.balancer.update(engine)
-        if message.outcome == m.FAILED and part.balanced and part.retries > 0 and part.job.client.address in self.clients:
+        if message.outcome == m.FAILED and part.balanced and part.retries > 0 and self._may_return(part):
             if part.state is State.DELIVERING:
                 self._out.append(Send(engine.control, m.Credit(part.seq, engine.info.id, -1)))
             part.retries -= 1
             part.avoid = engine.info.id
-            part.to("return")
-            part.engine = None
-            self.balancer.add([part], first=True)
+            self._return(part)
             return
         job = part.job
+        job.answered = True
         job.metas.pop(engine.info.id, None)
-        if job.submit.collective and part.state is State.ASSIGNED:
+        if job.submit.collective and not entered:
             self._abandon(job, part)
         result = m.Result(
             part.task,
@@ -377,6 +425,7 @@ class Scheduler:
     def _end_part(self, part: Part, outcome: int, data: bytes) -> None:
         """End a part without its engine's word."""
         engine = part.engine if part.engine is not None else -1
+        part.job.answered |= outcome != m.ABORTED
         self._tell(part.job.client, m.Result(part.task, engine, outcome, data, [], 0.0, 0.0, "", ""))
         self._close_part(part)
 
@@ -399,11 +448,22 @@ class Scheduler:
             self._end_part(part, m.LOST, why.encode())
             return
         part.lost += was_running
-        if part.lost >= MAX_LOST or part.job.client.address not in self.clients:
+        if part.lost >= MAX_LOST or not self._may_return(part):
             self._end_part(part, m.LOST, f"{why}; it is the {part.lost}. engine that died with this task, which is given up".encode())
             return
+        self._return(part)
+
+    def _may_return(self, part: Part) -> bool:
+        """Whether a part can be run again: somebody wants it, and its data can still be had."""
+        client = part.job.client
+        return not client.dropped and (not part.job.submit.sizes or client.address in self.clients)
+
+    def _return(self, part: Part) -> None:
+        """Let a part wait for another engine."""
         part.to("return")
         part.engine = None
+        if part.job.submit.sizes:
+            self._tell(part.job.client, m.Credit(part.task, -1, 0))
         self.balancer.add([part], first=True)
 
     # -- collectives -------------------------------------------------------------------------------------------------
@@ -414,8 +474,8 @@ class Scheduler:
             return
         job = part.job
         part.to("ready")
-        if job.abandoned:
-            self._turn_away(part)
+        if job.abandoned or not job.submit.collective:
+            self._turn_away(part, m.ABANDONED)
             return
         job.metas[engine.info.id] = message.meta
         if len(job.metas) == len(job.parts):
@@ -428,33 +488,39 @@ class Scheduler:
         for job in self._ready_jobs:
             if job.abandoned:
                 continue
-            metas = [job.metas[p.engine] for p in job.parts if p.engine is not None]
+            metas = _runs(job.metas[p.engine] for p in job.parts if p.engine is not None)
+            key = tuple(job.submit.targets or ())
+            keep = key in self._groups or len(self._groups) < GROUPS_KEPT
+            if keep:
+                self._groups.add(key)
             for part in job.parts:
                 assert part.engine is not None
                 part.to("enter")
-                self._out.append(Send(self.engines[part.engine].main, m.Enter(part.seq, self.epoch, metas)))
+                self._out.append(Send(self.engines[part.engine].main, m.Enter(part.seq, self.epoch, metas, keep)))
             job.metas.clear()
         self._ready_jobs.clear()
 
-    def _abandon(self, job: Job, cause: Part) -> None:
+    def _abandon(self, job: Job, cause: Part, outcome: int = m.ABANDONED) -> None:
         """A target will not come: let the others go that stand at the door."""
         if job.abandoned:
             return
         job.abandoned = True
         for part in job.parts:
             if part is not cause and part.state is State.READY:
-                self._turn_away(part)
+                self._turn_away(part, outcome)
 
-    def _turn_away(self, part: Part) -> None:
+    def _turn_away(self, part: Part, outcome: int) -> None:
         assert part.engine is not None
         engine = self.engines.get(part.engine)
         if engine is not None:
-            engine.parts.pop(part.seq, None)
+            engine.release(part.seq)
             self._out.append(Send(engine.main, m.Abandon(part.seq)))
             self.balancer.update(engine)
-        self._end_part(part, m.ABANDONED, b"")
+        self._end_part(part, outcome, b"")
 
     def _healed(self, engine: EngineRecord, message: m.Healed, now: float) -> None:
+        if engine.info.id not in message.engines:
+            raise ProtocolError(f"engine {engine.info.id} healed into a world without it")
         if message.epoch == self.epoch:
             self.healing.discard(engine.info.id)
             engine.info = m.EngineInfo(
@@ -465,27 +531,31 @@ class Scheduler:
                 self._tell_engines("")
 
     def _heal_failed(self, engine: EngineRecord, message: m.HealFailed, now: float) -> None:
-        self._end(f"the MPI world could not be mended after a rank died: {message.reason}")
+        if message.epoch == self.epoch:  # else another rank died meanwhile, and the next attempt is under way
+            self._end(f"the MPI world could not be mended after a rank died: {message.reason}")
 
     # -- taking work back --------------------------------------------------------------------------------------------
 
     def _cancel(self, client: ClientRecord, message: m.Cancel, now: float) -> None:
         request = CancelRequest(client, message.request)
         withdraw: dict[int, list[int]] = {}
-        for task in message.tasks:
+        for task in dict.fromkeys(message.tasks):
             parts = client.parts.get(task)
             if parts is None:
                 request.cancelled = False
                 continue
+            if parts[0].job.answered and not parts[0].balanced:
+                request.cancelled = False  # on another engine it ran
             for part in list(parts):
                 if part.state is State.WAITING:
                     self._end_part(part, m.ABORTED, b"")
-                elif part.state is State.ASSIGNED and part.engine in self.engines and (part.engine, part.seq) not in self._cancels:
+                    self.balancer.dropped()
+                elif part.state is State.ASSIGNED and part.engine in self.engines:
                     request.pending.add((part.engine, part.seq))
-                    self._cancels[part.engine, part.seq] = request
+                    self._cancels.setdefault((part.engine, part.seq), []).append(request)
                     withdraw.setdefault(part.engine, []).append(part.seq)
-                else:
-                    request.cancelled = False
+                elif part.state is not State.READY or not any(p.state is State.ASSIGNED for p in part.job.parts):
+                    request.cancelled = False  # at the door, its fate is that of the parts that are not there yet
         for engine_id, seqs in withdraw.items():
             self._out.append(Send(self.engines[engine_id].control, m.Withdraw(seqs)))
         self._answer(request)
@@ -496,55 +566,55 @@ class Scheduler:
 
     def _settle_cancels(self, engine_id: int) -> None:
         """An engine died: what was to be withdrawn from it had not been."""
-        for key in [k for k in self._cancels if k[0] == engine_id]:
-            request = self._cancels.pop(key)
-            request.pending.discard(key)
-            request.cancelled = False
+        for _, seq in [k for k in self._cancels if k[0] == engine_id]:
+            self._settle(engine_id, seq, cancelled=False)
+
+    def _settle(self, engine_id: int, seq: int, *, cancelled: bool) -> None:
+        """Those who asked to cancel an assignment: whether it came back before it began."""
+        for request in self._cancels.pop((engine_id, seq), []):
+            request.pending.discard((engine_id, seq))
+            request.cancelled &= cancelled
             self._answer(request)
 
     def _withdrawn(self, engine: EngineRecord, message: m.Withdrawn, now: float) -> None:
         for seq in message.begun:
             engine.withdrawing.discard(seq)
-            request = self._cancels.pop((engine.info.id, seq), None)
-            if request is not None:
-                request.pending.discard((engine.info.id, seq))
-                request.cancelled = False
-                self._answer(request)
-        for seq in message.returned:
-            part = engine.parts.pop(seq, None)
-            stolen = seq in engine.withdrawing
+            self._settle(engine.info.id, seq, cancelled=False)
+        for seq in reversed(message.returned):  # the oldest is to be first again
+            part = engine.release(seq)
+            wanted = seq in engine.withdrawing and (engine.info.id, seq) not in self._cancels
             engine.withdrawing.discard(seq)
-            request = self._cancels.pop((engine.info.id, seq), None)
             if part is not None:
                 if part.job.submit.collective:
-                    self._abandon(part.job, part)
-                if stolen and request is None and part.job.client.address in self.clients:
-                    part.to("return")
-                    part.engine = None
-                    self.balancer.add([part], first=True)
+                    self._abandon(part.job, part, m.ABORTED)
+                if wanted and self._may_return(part):
+                    self._return(part)
                 else:
                     self._end_part(part, m.ABORTED, b"")
-            if request is not None:
-                request.pending.discard((engine.info.id, seq))
-                self._answer(request)
+            self._settle(engine.info.id, seq, cancelled=True)
         self.balancer.update(engine)
 
     # -- bulk payloads -----------------------------------------------------------------------------------------------
 
     def _client_stream(self, client: ClientRecord, message: m.Chunk | m.Credit, frame: Sized | None) -> None:
         """A client sends a piece of what it submitted, or asks for more of a result."""
-        for part in client.parts.get(message.name, ()):
-            if isinstance(message, m.Chunk):
-                if part.index == 0 or part.balanced:
-                    if part.engine in self.engines and message.engine == part.engine:
-                        self._out.append(Send(self.engines[part.engine].control, m.Chunk(part.seq, part.engine, message.offset), frame))
-                    return
-            elif part.engine == message.engine and part.state is State.DELIVERING:
-                self._out.append(Send(self.engines[part.engine].control, m.Credit(part.seq, part.engine, message.nbytes)))
-                if message.nbytes < 0:
-                    del self.engines[part.engine].delivering[part.seq]
-                    self._close_part(part)
-                return
+        if isinstance(message, m.Chunk):
+            part = next((p for p in client.parts.get(message.name, ()) if p.index == 0 or p.balanced), None)
+            engine = self.engines.get(message.engine)
+            if part is None or engine is None or part.engine != message.engine:
+                return  # too late: its task has ended, or moved
+            if frame is None or not 0 <= message.offset <= sum(part.job.submit.sizes) - len(frame):
+                raise ProtocolError("a chunk outside its payload")
+            self._out.append(Send(engine.control, m.Chunk(part.seq, message.engine, message.offset), frame))
+            return
+        part = next((p for p in client.parts.get(message.name, ()) if p.engine == message.engine), None)
+        engine = self.engines.get(message.engine)
+        if part is None or engine is None or part.state is not State.DELIVERING:
+            return
+        self._out.append(Send(engine.control, m.Credit(part.seq, message.engine, message.nbytes)))
+        if message.nbytes < 0:
+            del engine.delivering[part.seq]
+            self._close_part(part)
 
     def _engine_stream(self, engine: EngineRecord, message: m.Chunk | m.Credit, frame: Sized | None) -> None:
         """An engine sends a piece of a result, or asks for more of a payload."""
@@ -569,11 +639,18 @@ class Scheduler:
             assert engine.info.id == i
             assert all(p.state in held and p.engine == i and p.seq == s for s, p in engine.parts.items())
             assert all(p.state is State.DELIVERING and p.engine == i for p in engine.delivering.values())
+            movable = {s: p for held in engine.movable.values() for s, p in held.items()}
+            assert movable == {s: p for s, p in engine.parts.items() if p.movable}
         for client in self.clients.values():
             for task, parts in client.parts.items():
                 assert parts
                 assert all(p.state is not State.ENDED and p.task == task for p in parts)
         assert all(part.state is State.READY for job in self._ready_jobs if not job.abandoned for part in job.parts)
+
+
+def _runs(metas: Iterable[bytes]) -> list[tuple[int, bytes]]:
+    """Runs of equal ones: as many as there are engines would make a message of a square's size."""
+    return [(sum(1 for _ in run), meta) for meta, run in itertools.groupby(metas)]
 
 
 def _check_submit(message: m.Submit) -> None:
@@ -586,5 +663,9 @@ def _check_submit(message: m.Submit) -> None:
         raise ProtocolError("a submission needs distinct targets and one payload, or one for each")
     elif message.sizes and not message.collective and len(message.targets) > 1:
         raise ProtocolError("a large payload for several engines goes by a collective")
+    elif message.collective == "bcast" and not message.sizes:
+        raise ProtocolError("there is nothing to broadcast")
     if any(size < 0 for size in message.sizes):
         raise ProtocolError("a buffer's size is negative")
+    if not 0 <= message.first <= _LAST_TASK - len(message.data):
+        raise ProtocolError("a task's number is out of range")

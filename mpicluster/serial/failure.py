@@ -6,9 +6,10 @@ import functools
 import inspect
 import linecache
 import traceback
+import types
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,6 +21,9 @@ __all__ = ["Failure", "capture", "compose", "restore"]
 _RULE = "-" * 75
 #: A failure rides in a message: larger texts are cut, and a larger exception keeps its name only.
 _MAX_TEXT = 256 * 1024
+_MAX_ARGUMENT = 64 * 1024
+#: Of what exceptions keep, this stays: ``obj`` may be of any size, the others are looked after by themselves.
+_LEFT_BEHIND = frozenset({"args", "obj", "exceptions"})
 _OWN_FOLDER = __file__.rpartition("/serial/")[0] + "/"
 
 
@@ -40,53 +44,110 @@ _decoder = msgspec.msgpack.Decoder(Failure)
 
 def capture(error: BaseException, info: dict[str, int | str]) -> bytes:
     """Put an exception that was just caught into bytes. Never raises on account of the exception."""
-    try:
-        text = str(error)
-    except Exception as e:  # noqa: BLE001 - a user's __str__ may raise anything
-        text = f"<its text raised {type(e).__name__}>"
-    try:
-        pickled = encode_inline(error)
-        if type(decode(pickled)) is not type(error):
-            pickled = b""
-    except SerializationError:
-        pickled = b""
-    if len(pickled) > _MAX_TEXT:
-        pickled = b""
-    failure = Failure(type(error).__name__, _short(text), _short(_render(error, text)), info, pickled)
+    text = _text(error)
+    failure = Failure(type(error).__name__, _short(text), _short(_clean(_render(error, text))), info, _pack(error, text))
     return msgspec.msgpack.encode(failure)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return _clean(str(error))
+    except Exception as e:  # noqa: BLE001 - a user's __str__ may raise anything
+        return f"<its text raised {type(e).__name__}>"
+
+
+def _clean(text: str) -> str:
+    """Without what UTF-8 has no bytes for."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _pack(error: BaseException, text: str) -> bytes:
+    """Type, arguments and attributes, pickled; as much of them as travels and is small enough, but at least the type."""
+    kind, args, state = _take_apart(error)
+    portable = {name: value for name, value in state.items() if _travels(value)} if not _travels(state) else state
+    for content in (
+        (kind, args, portable),
+        (kind, args, {}),
+        (kind, (text[:_MAX_ARGUMENT],), portable),
+        (kind, (text[:_MAX_ARGUMENT],), {}),
+    ):
+        try:
+            pickled = encode_inline(content)
+            if len(pickled) <= _MAX_TEXT and _put_together(*decode(pickled)) is not None:
+                return pickled
+        except SerializationError:
+            continue
+    return b""
+
+
+def _travels(value: Any) -> bool:
+    try:
+        decode(encode_inline(value))
+    except SerializationError:
+        return False
+    return True
 
 
 def restore(data: bytes) -> RemoteError:
     """The exception to raise at the client: of a class that is both a `RemoteError` and the type that was raised."""
     failure = _decoder.decode(data)
-    original: BaseException | None = None
+    error: BaseException | None = None
     if failure.pickled:
         try:
-            original = decode(failure.pickled)
+            error = _put_together(*decode(failure.pickled))
         except SerializationError:
             pass  # its module is not here; the texts are
-    error = _revive(original, failure.evalue)
+    if not isinstance(error, RemoteError):
+        error = RemoteError(failure.evalue)
     error.ename, error.evalue, error.traceback = failure.ename, failure.evalue, failure.traceback
     error.engine_info = dict(failure.info)
     return error
 
 
-def _revive(original: BaseException | None, evalue: str) -> RemoteError:
-    if original is None or isinstance(original, RemoteError):
-        return RemoteError(evalue)
-    try:
-        kind: type[RemoteError] = _class_of(type(original))  # type: ignore[arg-type]  # types are hashable
-        error = kind.__new__(kind, *original.args)
-        error.args = original.args
-        for name in ("errno", "strerror", "filename", "filename2", "name", "path", "obj", "code", "value", "msg"):
-            if hasattr(original, name):
+def _take_apart(error: BaseException) -> tuple[type[BaseException], tuple[Any, ...], dict[str, Any]]:
+    """What an exception is made of, whatever its ``__init__`` and ``__reduce__`` are like."""
+    args = error.args
+    state = dict(error.__dict__)
+    for kind in type(error).__mro__:
+        for name, member in vars(kind).items():  # slots, and what builtin exceptions keep
+            kept = isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType)
+            if kept and name not in _LEFT_BEHIND and not name.startswith("__"):
                 try:
-                    setattr(error, name, getattr(original, name))
-                except (AttributeError, TypeError):
-                    continue  # read-only there
-        error.__dict__.update(original.__dict__)
-    except TypeError:
-        return RemoteError(evalue)  # a type that does not combine (its memory layout, or its own __new__)
+                    state.setdefault(name, getattr(error, name))
+                except AttributeError:
+                    continue  # not set
+    if isinstance(error, BaseExceptionGroup):
+        args = (error.message, [_Part(*_take_apart(e)) for e in error.exceptions])
+    return _kind(error), args, state
+
+
+class _Part(NamedTuple):
+    """A member of an exception group."""
+
+    kind: type[BaseException]
+    args: tuple[Any, ...]
+    state: dict[str, Any]
+
+
+def _put_together(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], *, remote: bool = True) -> BaseException | None:
+    """The inverse of `_take_apart`, as a `RemoteError`; None for a type that does not combine with it."""
+    if issubclass(kind, RemoteError) or (remote and not issubclass(kind, Exception)):
+        return None  # a task that exits does not exit the client
+    if issubclass(kind, BaseExceptionGroup):
+        args = (args[0], [_put_together(*part, remote=False) for part in args[1]]) if len(args) == 2 else args
+    builtin = next(k for k in kind.__mro__ if k.__module__ == "builtins" and "__new__" in vars(k))
+    try:
+        whole: Any = _class_of(kind) if remote else kind  # type: ignore[arg-type]  # types are hashable
+        error: BaseException = builtin.__new__(whole, *args)
+    except (TypeError, AttributeError):
+        return None  # memory layouts or metaclasses that do not fit
+    error.args = args
+    for name, value in state.items():
+        if not (remote and callable(getattr(RemoteError, name, None))):
+            try:
+                object.__setattr__(error, name, value)
+            except (AttributeError, TypeError):
+                continue  # read-only there
     return error
 
 
@@ -103,16 +164,7 @@ def _class_of(kind: type[BaseException]) -> type[RemoteError]:
 
 def _reduce(self: RemoteError) -> tuple[Any, ...]:
     """Pickle what a failure is made of: the combined class exists in no module."""
-    kind = type(self).__bases__[1]
-    return _rebuild, (kind, self.args, self.__dict__)
-
-
-def _rebuild(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> RemoteError:
-    original = kind.__new__(kind, *args)
-    original.args = args
-    error = _revive(original, state.get("evalue", ""))
-    error.__dict__.update(state)
-    return error
+    return _put_together, _take_apart(self)
 
 
 def _render(error: BaseException, text: str) -> str:
@@ -124,14 +176,14 @@ def _render(error: BaseException, text: str) -> str:
     else:
         lines += _frames(error.__traceback__)
         lines.append(f"{name}: {text}")
-        lines += getattr(error, "__notes__", [])
+        lines += map(str, notes) if isinstance(notes := getattr(error, "__notes__", []), list) else []
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
         said = "The above exception was the direct cause of the following exception:"
         if error.__cause__ is None:
             said = "During handling of the above exception, another exception occurred:"
         before = _frames(cause.__traceback__)
-        lines = [*before, f"{type(cause).__name__}: {cause}", "", said, "", *lines]
+        lines = [*before, f"{type(cause).__name__}: {_text(cause)}", "", said, "", *lines]
     return "\n".join(lines)
 
 
@@ -152,9 +204,10 @@ def _frames(tb: TracebackType | None) -> Iterator[str]:
         tb = tb.tb_next
 
 
-def compose(errors: list[Exception], what: str) -> CompositeError:
-    """Several failures of one call as one error; when all have one type, it has that type as well."""
-    message = f"{len(errors)} engines raised in {what}"
+def compose(errors: list[Exception], what: str, total: int, noun: str) -> CompositeError:
+    """Failures of one call, of ``total`` engines or tasks, as one error; when all have one type, it has that type as well."""
+    count = f"{len(errors)} of {total}" if len(errors) < total else f"all {total}" if total > 1 else "1"
+    message = f"{count} {noun if total > 1 else noun[:-1]} raised in {what}"
     kinds = {_kind(e) for e in errors}
     if len(kinds) == 1 and (kind := kinds.pop()) is not RemoteError:
         try:
@@ -164,7 +217,7 @@ def compose(errors: list[Exception], what: str) -> CompositeError:
     return CompositeError(message, errors)
 
 
-def _kind(error: Exception) -> type[BaseException]:
+def _kind(error: BaseException) -> type[BaseException]:
     """The type that was raised: of a remote failure, the one on the engine."""
     combined = isinstance(error, RemoteError) and len(type(error).__bases__) > 1
     return type(error).__bases__[1] if combined else type(error)

@@ -20,9 +20,11 @@ from typing import Any
 
 import cloudpickle
 
-__all__ = ["Pickler", "bind_namespace", "dumps", "from_lean", "global_names", "lean"]
+__all__ = ["Pickler", "bind_namespace", "dumps", "from_lean", "global_names", "install", "lean", "take_companions"]
 
 _MAIN = "__main__"
+#: What `functools.lru_cache` makes.
+_Cached: Any = type(functools.lru_cache(len))
 #: Bytecode is good for one version of Python.
 _MAGIC = importlib.util.MAGIC_NUMBER
 
@@ -30,6 +32,8 @@ _MAGIC = importlib.util.MAGIC_NUMBER
 _namespace: dict[str, Any] | None = None
 #: What arrived with functions and was put in that namespace: replaced by the next version, never against the user.
 _arrived: dict[str, Any] = {}
+#: What arrived with the functions unpickled since `take_companions`.
+_latest: dict[str, Any] = {}
 
 
 def bind_namespace(namespace: dict[str, Any]) -> None:
@@ -41,6 +45,21 @@ def bind_namespace(namespace: dict[str, Any]) -> None:
 
 def _globals() -> dict[str, Any]:
     return sys.modules[_MAIN].__dict__ if _namespace is None else _namespace
+
+
+def install(companions: dict[str, Any]) -> None:
+    """Put what came with a function into the namespace, except where the user has something of that name."""
+    namespace = _globals()
+    for name, value in companions.items():
+        if name not in namespace or (name in _arrived and namespace[name] is _arrived[name]):
+            namespace[name] = _arrived[name] = value
+
+
+def take_companions() -> dict[str, Any]:
+    """What came with the functions unpickled since the last call, to be put back before a function is called again."""
+    taken = dict(_latest)
+    _latest.clear()
+    return taken
 
 
 @functools.lru_cache(maxsize=4096)
@@ -62,6 +81,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return NotImplemented  # by name; asking cloudpickle takes longer than all the rest
         if type(obj) is types.FunctionType and obj.__module__ == _MAIN and obj.__globals__ is _globals():
             return _reduce(obj)
+        if type(obj) is _Cached and obj.__module__ == _MAIN:
+            return _cache, (obj.cache_parameters(), obj.__wrapped__)
         return super().reducer_override(obj)
 
 
@@ -77,7 +98,7 @@ def _companions(f: types.FunctionType) -> dict[str, Any]:
     found = {}
     for name in global_names(f.__code__):
         value = f.__globals__.get(name)
-        if isinstance(value, types.FunctionType | type) and getattr(value, "__module__", None) == _MAIN:
+        if isinstance(value, types.FunctionType | type | _Cached) and getattr(value, "__module__", None) == _MAIN:
             found[name] = value
     return found
 
@@ -126,6 +147,10 @@ def _reduce(f: types.FunctionType) -> tuple[Any, ...]:
     return _make, (f.__code__, len(cells), _MAGIC), (attributes, f.__dict__, cells, _companions(f)), None, None, _fill
 
 
+def _cache(parameters: dict[str, Any], f: Callable[..., Any]) -> Any:
+    return functools.update_wrapper(functools.lru_cache(**parameters)(f), f)
+
+
 def _make(code: types.CodeType, cells: int, magic: bytes) -> types.FunctionType:
     if magic != _MAGIC:
         raise ImportError(f"a function's code comes from another version of Python than {sys.version.split()[0]}, which is here")
@@ -140,7 +165,5 @@ def _fill(f: types.FunctionType, state: tuple[dict[str, Any], dict[str, Any], li
     for cell, content in zip(f.__closure__ or (), cells, strict=True):
         if content:
             cell.cell_contents = content[0]
-    namespace = _globals()
-    for name, value in companions.items():
-        if name not in namespace or namespace[name] is _arrived.get(name):
-            namespace[name] = _arrived[name] = value
+    install(companions)
+    _latest.update(companions)

@@ -7,7 +7,7 @@ one longer; ``"r"``, round robin: part i is ``sequence[i::n]``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,8 @@ def _check(dist: str) -> None:
 def split(sequence: Any, n: int, dist: str = "b") -> list[Any]:
     """``n`` parts of anything that has a length and slices; anything else that iterates is made a list first."""
     _check(dist)
+    if isinstance(sequence, Mapping):
+        sequence = list(sequence)  # its keys; some mappings take slices, as keys
     rows = getattr(sequence, "iloc", sequence)  # a pandas object slices rows by position there
     try:
         len(sequence)
@@ -82,10 +84,12 @@ def _concatenate(parts: Sequence[Any]) -> Any:
     if any(isinstance(p, np.ma.MaskedArray) for p in parts):
         masked: Any = np.ma.concatenate
         return masked(parts)
-    if any(p.dtype != parts[0].dtype or p.shape[1:] != parts[0].shape[1:] for p in parts):
+    first = parts[0]
+    alike = all(p.dtype == first.dtype and p.shape[1:] == first.shape[1:] and type(p) is type(first) for p in parts)
+    if not alike or type(first) not in (np.ndarray, np.recarray):
         return np.concatenate(parts)
     concatenate: Any = np.concatenate
-    return concatenate(parts, out=np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype))
+    return concatenate(parts, out=np.empty((sum(map(len, parts)), *first.shape[1:]), first.dtype)).view(type(first))
 
 
 _NOTHING = object()

@@ -36,6 +36,7 @@ __all__ = [
     "HealFailed",
     "Healed",
     "Hello",
+    "Left",
     "Message",
     "Ready",
     "Register",
@@ -123,7 +124,7 @@ class Shutdown(_Message, frozen=True, tag=14):
 
 
 class Goodbye(_Message, frozen=True, tag=15):
-    """The client leaves; forget its tasks."""
+    """The client leaves, and hears no answers; what it submitted is done. Answered by `Left`."""
 
 
 # -- both ways -------------------------------------------------------------------------------------------------------
@@ -140,7 +141,8 @@ class Chunk(_Message, frozen=True, tag=20):
 class Credit(_Message, frozen=True, tag=21):
     """So many more bytes of a bulk payload may be sent. Negative: no more of it will be sent, or is wanted.
 
-    A credit for another ``engine`` than before starts the payload anew: its task moved there.
+    A credit for another ``engine`` than before starts the payload anew: its task moved there. Engine -1: it left there,
+    and waits for another.
     """
 
     name: int
@@ -201,6 +203,10 @@ class StatusReply(_Message, frozen=True, tag=34):
     text: bytes
 
 
+class Left(_Message, frozen=True, tag=36):
+    """All that the client said before its `Goodbye` was heard."""
+
+
 class Farewell(_Message, frozen=True, tag=35):
     """The cluster ends, and why."""
 
@@ -238,11 +244,14 @@ class Expect(_Message, frozen=True, tag=48):
 
 
 class Enter(_Message, frozen=True, tag=42):
-    """All targets are ready: enter the collective, in this epoch. ``metas`` are what each target said in `Ready`."""
+    """All targets are ready: enter the collective, in this epoch."""
 
     seq: int
     epoch: int
-    metas: list[bytes]
+    #: what each target said in `Ready`; runs of equal ones as their number and one of them
+    metas: list[tuple[int, bytes]]
+    #: whether the communicator of these targets is kept for the next time: all must do the same
+    keep: bool
 
 
 class Abandon(_Message, frozen=True, tag=43):
@@ -335,6 +344,6 @@ OK, FAILED, ABANDONED, ABORTED, LOST = range(5)
 
 ClientMessage: TypeAlias = Hello | Submit | Cancel | Status | Shutdown | Goodbye | Chunk | Credit
 FromEngine: TypeAlias = Register | Done | Ready | Withdrawn | Healed | HealFailed | Chunk | Credit
-ToClient: TypeAlias = Welcome | Engines | Result | Verdict | StatusReply | Farewell | Chunk | Credit
+ToClient: TypeAlias = Welcome | Engines | Result | Verdict | StatusReply | Farewell | Left | Chunk | Credit
 EngineMessage: TypeAlias = Registered | Assign | Expect | Enter | Abandon | Forget | Withdraw | Heal | Stop | Chunk | Credit
 Message: TypeAlias = ClientMessage | FromEngine | ToClient | EngineMessage

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import mpicluster
-from mpicluster.cluster import Cluster
+from mpicluster.cluster import Cluster, ending
 from mpicluster.errors import LaunchError, NoCluster
 from mpicluster.launch import process
 from mpicluster.wire.contact import contacts, load
@@ -193,6 +193,21 @@ def test_a_script_that_is_killed_leaves_nothing(home, number):
     child.send_signal(number)
     child.wait(30)
     home.check_nothing_is_left()
+
+
+def test_an_interrupted_stop_is_repeated(home, monkeypatch):
+    """Nothing is forgotten."""
+    ours = Cluster(n=1).start()
+
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ending, "end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ours.stop()
+    ours.stop()
+    assert home.leftovers() == []
 
 
 def test_a_script_killed_while_its_engines_start_leaves_nothing(home):

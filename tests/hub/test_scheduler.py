@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
+from simulator import submit
 
+from mpicluster.config import HEAL_TIMEOUT
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.records import TRANSITIONS, Job, Part, State
 from mpicluster.hub.scheduler import Scheduler
@@ -14,26 +14,37 @@ from mpicluster.wire import messages as m
 CLIENT = b"client-r"
 
 
-def submit(first=1, targets=None, data=(b"d",), collective="", retries=0, allowed=()):
-    return m.Submit(first, "apply", targets, list(allowed), b"f", list(data), b"", [], collective, retries)
+def register(engine, channel, survives=True):
+    return m.Register(m.EngineInfo(engine, engine, "host", 100 + engine, 1), channel, "MPI", survives)
 
 
 class Bench:
     """A scheduler with fake engines, which do what they are told when the test says so."""
 
-    def __init__(self, n, survives=True):
+    def __init__(self, n, survives=True, arrived=None):
         self.scheduler = Scheduler("cluster", n)
+        self.survives = survives
         self.queues = {i: [] for i in range(n)}
+        #: what was said to each address, all of it
+        self.said = {}
         self.results = []
         self.verdicts = {}
         self.farewell = None
         self.now = 0.0
-        for i in range(n):
-            for channel in ("main", "control"):
-                info = m.EngineInfo(i, i, "host", 100 + i, 1)
-                self.scheduler.register(m.Register(info, channel, "MPI", survives), f"{i}{channel[0]}".encode())
+        #: whether engines mend their world, and give back work, at once
+        self.prompt = True
+        for i in range(n if arrived is None else arrived):
+            self.arrive(i)
         self.scheduler.from_client(CLIENT, m.Hello("c", 1), 0.0)
         self.turn()
+
+    def arrive(self, engine, *channels):
+        for channel in channels or ("main", "control"):
+            self.scheduler.register(register(engine, channel, self.survives), f"{engine}{channel[0]}".encode(), self.now)
+
+    def heard(self, address, kind):
+        """What of one kind was said to an address."""
+        return [x for x in self.said.get(address, ()) if isinstance(x, kind)]
 
     def turn(self):
         """Carry out what the scheduler says."""
@@ -48,6 +59,7 @@ class Bench:
 
     def carry(self, send):
         x = send.message
+        self.said.setdefault(send.to, []).append(x)
         if send.to == CLIENT:
             if isinstance(x, m.Result):
                 self.results.append(x)
@@ -55,13 +67,14 @@ class Bench:
                 self.verdicts[x.request] = x.cancelled
             elif isinstance(x, m.Farewell):
                 self.farewell = x.reason
+        if send.to.endswith(b"-r"):
             return
         engine = int(send.to[:1])
         if engine not in self.scheduler.engines:
             return
         if isinstance(x, m.Assign):
             self.queues[engine].append(x)
-        elif isinstance(x, m.Withdraw):
+        elif isinstance(x, m.Withdraw) and self.prompt:
             back = [s for s in x.seqs if s in [a.seq for a in self.queues[engine][1:]]]
             self.queues[engine] = [a for a in self.queues[engine] if a.seq not in back]
             self.scheduler.from_engine(engine, m.Withdrawn(back, [s for s in x.seqs if s not in back]), self.now)
@@ -69,14 +82,19 @@ class Bench:
             self.queues[engine] = [a for a in self.queues[engine] if a.seq != x.seq]
         elif isinstance(x, m.Enter):
             self.done(engine, x.seq)
-        elif isinstance(x, m.Heal):
+        elif isinstance(x, m.Heal) and self.prompt:
             self.scheduler.from_engine(engine, m.Healed(x.epoch, x.engines), self.now)
 
-    def done(self, engine, seq, outcome=m.OK):
+    def done(self, engine, seq, outcome=m.OK, sizes=()):
         self.queues[engine] = [a for a in self.queues[engine] if a.seq != seq]
-        self.scheduler.from_engine(engine, m.Done(seq, outcome, b"v", [], self.now, self.now, "", ""), self.now)
+        self.scheduler.from_engine(engine, m.Done(seq, outcome, b"v", list(sizes), self.now, self.now, "", ""), self.now)
 
-    def work(self, engine, outcome=m.OK):
+    def hear(self, engine, message):
+        """An engine says this."""
+        self.scheduler.from_engine(engine, message, self.now)
+        self.turn()
+
+    def work(self, engine, outcome=m.OK, sizes=()):
         """The engine does the first thing in its queue."""
         if engine not in self.scheduler.engines or not self.queues[engine]:
             return
@@ -85,12 +103,16 @@ class Bench:
         if task.collective and outcome == m.OK and part is not None and part.state is State.ASSIGNED:
             self.scheduler.from_engine(engine, m.Ready(task.seq, b""), self.now)
         elif not task.collective or (part is not None and part.state is State.ASSIGNED):
-            self.done(engine, task.seq, outcome)
+            self.done(engine, task.seq, outcome, sizes)
         self.turn()
 
-    def say(self, message):
-        self.scheduler.from_client(CLIENT, message, self.now)
+    def say(self, message, frame=None):
+        self.scheduler.from_client(CLIENT, message, self.now, frame)
         self.turn()
+
+    @property
+    def outcomes(self):
+        return sorted((r.engine, r.outcome) for r in self.results)
 
     def lose(self, engine):
         self.queues[engine] = []
@@ -182,37 +204,378 @@ def test_a_message_from_nobody_is_refused():
         bench.scheduler.from_engine(7, m.Ready(1, b""), 0.0)
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_every_task_has_one_answer_whatever_happens(seed):
-    """Random submissions, work, failures, cancels and deaths."""
-    rng = random.Random(seed)
+# -- engines come and go ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", [register(4, "main"), register(-1, "main"), register(0, "main"), register(1, "side")], ids=repr)
+def test_an_engine_that_cannot_be_is_refused(message):
+    """An id out of range, a channel that is here, a channel that there is not: nothing changes."""
     bench = Bench(4)
-    expected, first, request = 0, 1, 0
-    for _ in range(60):
-        bench.now += 0.01
-        alive = list(bench.scheduler.engines)
-        action = rng.random()
-        if action < 0.25 and alive:
-            n = rng.randint(1, 6)
-            bench.say(submit(first, data=[b"x"] * n, retries=rng.randint(0, 2)))
-            expected, first = expected + n, first + n
-        elif action < 0.45 and alive:
-            targets = rng.sample(alive, rng.randint(1, len(alive)))
-            bench.say(submit(first, targets, collective=rng.choice(["", "bcast", "gather"])))
-            expected, first = expected + len(targets), first + 1
-        elif action < 0.5 and first > 1:
-            request += 1
-            bench.say(m.Cancel(request, [rng.randrange(1, first) for _ in range(3)]))
-        elif action < 0.53 and len(alive) > 1:
-            bench.lose(rng.choice(alive))
-        elif alive:
-            bench.work(rng.choice(alive), rng.choice([m.OK, m.OK, m.OK, m.FAILED]))
-    for _ in range(400):
-        bench.now += 0.01
-        for engine in list(bench.scheduler.engines):
-            bench.work(engine)
-    answers = [(r.task, r.engine) for r in bench.results]
-    assert len(answers) == expected
-    assert len(set(answers)) == expected
-    assert set(bench.verdicts) == set(range(1, request + 1))
+    with pytest.raises(ProtocolError):
+        bench.scheduler.register(message, b"x", 0.0)
+    assert sorted(bench.scheduler.engines) == [0, 1, 2, 3]
+    assert bench.scheduler.arriving == {}
+
+
+def test_an_engine_that_dies_as_it_arrives_is_missed():
+    """The others mend their world without it, those that come later too; nobody waits for it."""
+    bench = Bench(3, arrived=1)
+    bench.arrive(1, "main")
+    bench.lose(1)
+    assert bench.scheduler.epoch == 1
+    assert any("engine 1" in x.reason for x in bench.heard(CLIENT, m.Engines))
+    bench.arrive(2)
+    bench.turn()
+    assert bench.heard(b"2c", m.Heal) == [m.Heal(1, [0, 2])]
+    assert not bench.scheduler.healing
+
+
+def test_engines_that_arrive_after_the_first_has_died_are_the_cluster():
+    bench = Bench(2, arrived=0)
+    bench.arrive(1, "control")
+    bench.arrive(0, "main")
+    bench.lose(0)
+    assert bench.scheduler.ended is None
+    bench.arrive(1, "main")
+    bench.turn()
+    bench.say(submit())
+    bench.work(1)
+    assert bench.outcomes == [(1, m.OK)]
+
+
+def test_an_engine_that_comes_too_late_is_sent_away():
+    bench = Bench(2, arrived=1)
+    bench.lose(0)
+    assert "last engine" in bench.farewell
+    bench.arrive(1)
+    bench.turn()
+    assert bench.heard(b"1c", m.Stop)
+
+
+def test_an_engine_of_which_one_connection_was_lost_is_told_to_end():
+    """Else it would live on unseen, and the survivors would wait for it in vain to mend the world."""
+    bench = Bench(2)
+    bench.lose(1)
+    assert bench.heard(b"1c", m.Stop)
+    assert not bench.heard(b"0c", m.Stop)
+
+
+def test_a_second_death_while_the_world_is_mended():
+    bench = Bench(4)
+    bench.prompt = False
+    bench.lose(3)
+    bench.say(submit(targets=[0, 1], collective="gather"))
+    bench.work(0)
+    bench.work(1)
+    assert not bench.heard(b"0m", m.Enter)
+    bench.hear(0, m.Healed(1, [0, 1, 2]))
+    bench.lose(2)
+    assert bench.heard(b"0c", m.Heal)[-1] == m.Heal(2, [0, 1])
+    bench.hear(1, m.Healed(1, [0, 1, 2]))  # of the epoch before
+    assert bench.scheduler.healing == {0, 1}
+    bench.hear(0, m.Healed(2, [0, 1]))
+    assert not bench.heard(b"0m", m.Enter)
+    bench.hear(1, m.Healed(2, [0, 1]))
+    assert [x.epoch for x in bench.heard(b"0m", m.Enter) + bench.heard(b"1m", m.Enter)] == [2, 2]
+    assert bench.outcomes == [(0, m.OK), (1, m.OK)]
+
+
+def test_a_world_that_is_not_mended_in_time_ends():
+    bench = Bench(3)
+    bench.prompt = False
+    bench.lose(0)
+    assert bench.scheduler.wake_at() == bench.now + HEAL_TIMEOUT
+    bench.hear(1, m.Healed(1, [1, 2]))
+    bench.now += HEAL_TIMEOUT + 1
+    bench.turn()
+    assert "[2] did not mend" in bench.farewell
+    assert bench.scheduler.wake_at() is None
+
+
+def test_ranks_follow_the_mended_world():
+    bench = Bench(3)
+    bench.lose(0)
+    assert [(e.id, e.rank) for e in bench.heard(CLIENT, m.Engines)[-1].engines] == [(1, 0), (2, 1)]
+
+
+def test_tasks_whose_only_engines_died_fail():
+    bench = Bench(3)
+    bench.say(submit(data=[b"x"] * 5, allowed=[1]))
+    bench.say(submit(6, data=[b"x"]))
+    bench.lose(1)
+    assert {r.task for r in bench.results if r.outcome == m.LOST} == {1, 2, 3, 4, 5}
+    bench.say(submit(7, allowed=[1]))
+    assert bench.results[-1].task == 7
+    assert bench.results[-1].outcome == m.LOST
+
+
+def test_a_large_result_of_a_dead_engine_is_computed_again():
+    bench = Bench(2)
+    bench.say(submit())
+    first = next(i for i, q in bench.queues.items() if q)
+    bench.work(first, sizes=[10])
+    bench.lose(first)
+    bench.work(1 - first)
+    assert [r.outcome for r in bench.results] == [m.OK, m.OK]  # the first one's bytes never came
+    assert bench.results[-1].sizes == []
     assert bench.scheduler.clients[CLIENT].parts == {}
+
+
+# -- collectives -----------------------------------------------------------------------------------------------------
+
+
+def test_who_fails_at_the_door_leaves_nobody_there():
+    """User code may interrupt a wait: an alarm's handler that raises, say."""
+    bench = Bench(3)
+    bench.say(submit(targets=[0, 1, 2], collective="gather"))
+    bench.work(0)
+    bench.work(1)
+    bench.done(0, 1, m.FAILED)
+    bench.turn()
+    bench.work(2)
+    assert bench.outcomes == [(0, m.FAILED), (1, m.ABANDONED), (2, m.ABANDONED)]
+
+
+def test_nobody_waits_at_a_door_that_nobody_else_comes_to():
+    bench = Bench(2)
+    bench.say(submit())
+    engine = next(i for i, q in bench.queues.items() if q)
+    bench.hear(engine, m.Ready(1, b""))
+    assert bench.heard(b"%dm" % engine, m.Abandon)
+    assert [r.outcome for r in bench.results] == [m.ABANDONED]
+
+
+def test_an_engine_that_dies_before_it_is_at_the_door_lets_the_others_go():
+    bench = Bench(3)
+    bench.say(submit(targets=[0, 1, 2], collective="gather"))
+    bench.work(0)
+    bench.lose(2)
+    bench.work(1)
+    assert bench.outcomes == [(0, m.ABANDONED), (1, m.ABANDONED), (2, m.LOST)]
+
+
+# -- taking back -----------------------------------------------------------------------------------------------------
+
+
+def test_work_behind_a_long_task_moves_although_other_work_waits():
+    """Somebody waits for a certain engine: that must not keep what may run anywhere from an idle one."""
+    bench = Bench(3)
+    bench.say(submit(1, data=[b"x"] * 6))
+    bench.work(1)
+    bench.work(1)
+    bench.work(2)
+    bench.work(2)
+    bench.say(submit(7, data=[b"x"] * 4, allowed=[0]))
+    bench.now += 1.0
+    bench.turn()
+    waiting_elsewhere = [s for x in bench.heard(b"0c", m.Withdraw) for s in x.seqs]
+    assert waiting_elsewhere
+    for engine in (1, 2):
+        bench.work(engine)
+    assert {r.engine for r in bench.results} == {1, 2}
+
+
+def test_both_who_cancel_are_told():
+    bench = Bench(1)
+    bench.prompt = False
+    bench.say(submit(1, targets=[0]))
+    bench.say(submit(2, targets=[0]))
+    bench.say(m.Cancel(1, [2, 2]))
+    bench.say(m.Cancel(2, [2]))
+    bench.hear(0, m.Withdrawn([2], []))
+    bench.hear(0, m.Withdrawn([2], []))
+    assert bench.verdicts == {1: True, 2: True}
+    assert [(r.task, r.outcome) for r in bench.results] == [(2, m.ABORTED)]
+
+
+def test_a_task_that_ran_on_one_engine_was_not_cancelled():
+    bench = Bench(2)
+    bench.say(submit(1, targets=[0]))
+    bench.say(submit(2, targets=[0, 1]))
+    bench.work(1)
+    bench.say(m.Cancel(1, [2]))
+    assert bench.verdicts == {1: False}
+    assert (0, m.ABORTED) in bench.outcomes
+
+
+def test_a_collective_is_cancelled_as_a_whole():
+    """The engine that is at the door already has run nothing."""
+    bench = Bench(2)
+    bench.say(submit(1, targets=[1]))
+    bench.say(submit(2, targets=[0, 1], collective="gather"))
+    bench.work(0)
+    bench.say(m.Cancel(1, [2]))
+    assert bench.verdicts == {1: True}
+    assert bench.outcomes == [(0, m.ABORTED), (1, m.ABORTED)]
+    assert bench.heard(b"0m", m.Abandon)
+
+
+def test_what_was_to_be_cancelled_on_a_dead_engine_was_not():
+    bench = Bench(2)
+    bench.prompt = False
+    bench.say(submit(1, targets=[0]))
+    bench.say(m.Cancel(1, [1, 99]))
+    assert bench.verdicts == {}
+    bench.lose(0)
+    assert bench.verdicts == {1: False}
+    assert bench.outcomes == [(0, m.LOST)]
+
+
+def test_cancelled_work_is_not_kept():
+    """A client that submits and cancels all day, while the engines are busy, costs no memory."""
+    bench = Bench(1)
+    bench.say(submit(1, data=[b"x"] * 2))
+    for i in range(100):
+        bench.say(submit(10 + 10 * i, data=[b"x"] * 10))
+        bench.say(m.Cancel(i, list(range(10 + 10 * i, 20 + 10 * i))))
+    assert sum(map(len, bench.scheduler.balancer._queues.values())) < 200
+
+
+# -- bulk payloads ---------------------------------------------------------------------------------------------------
+
+
+def test_a_client_that_leaves_wants_nothing_more_of_any_engine():
+    """It was reading large results of three."""
+    bench = Bench(3)
+    bench.say(submit(targets=[0, 1, 2]))
+    for engine in range(3):
+        bench.work(engine, sizes=[10])
+    bench.say(m.Goodbye())
+    for engine in range(3):
+        assert bench.heard(b"%dc" % engine, m.Credit) == [m.Credit(1, engine, -1)]
+        assert bench.scheduler.engines[engine].delivering == {}
+
+
+def test_a_client_that_leaves_half_way_through_its_upload_frees_the_engine():
+    bench = Bench(1)
+    bench.say(submit(targets=[0], sizes=[100]))
+    bench.say(m.Chunk(1, 0, 0), b"x" * 50)
+    bench.scheduler.client_lost(CLIENT)
+    bench.turn()
+    assert bench.heard(b"0c", m.Credit) == [m.Credit(1, 0, -1)]
+    bench.done(0, 1, m.LOST)
+    bench.turn()
+    assert bench.scheduler.engines[0].parts == {}
+
+
+def test_a_payload_is_sent_again_for_a_retry_on_the_same_engine():
+    bench = Bench(1)
+    bench.say(submit(sizes=[4], retries=1))
+    bench.hear(0, m.Credit(1, 0, 4))
+    bench.say(m.Chunk(1, 0, 0), b"data")
+    bench.work(0, m.FAILED)
+    bench.hear(0, m.Credit(2, 0, 4))
+    assert bench.heard(CLIENT, m.Credit) == [m.Credit(1, 0, 4), m.Credit(1, -1, 0), m.Credit(1, 0, 4)]
+
+
+def test_a_chunk_for_the_engine_before_is_not_given_to_the_next():
+    bench = Bench(2)
+    bench.say(submit(sizes=[4]))
+    first = next(i for i, q in bench.queues.items() if q)
+    bench.lose(first)
+    bench.say(m.Chunk(1, first, 0), b"data")
+    assert bench.heard(b"%dc" % (1 - first), m.Chunk) == []
+    bench.say(m.Chunk(1, 1 - first, 0), b"data")
+    assert bench.heard(b"%dc" % (1 - first), m.Chunk) == [m.Chunk(1, 1 - first, 0)]
+
+
+@pytest.mark.parametrize(("offset", "frame"), [(-1, b"x"), (4, b"x"), (1, b"data"), (2**62, b""), (0, None)])
+def test_a_chunk_outside_its_payload_is_refused(offset, frame):
+    bench = Bench(1)
+    bench.say(submit(targets=[0], sizes=[1, 3]))
+    with pytest.raises(ProtocolError):
+        bench.say(m.Chunk(1, 0, offset), frame)
+    assert bench.heard(b"0c", m.Chunk) == []
+
+
+# -- nonsense --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        submit(data=[]),
+        submit(collective="gather"),
+        submit(data=[b"x", b"y"], sizes=[1]),
+        submit(targets=[]),
+        submit(targets=[0, 0]),
+        submit(targets=[0, 1], data=[b"x"] * 3),
+        submit(targets=[0, 1], sizes=[1]),
+        submit(targets=[0, 1], collective="bcast"),
+        submit(targets=[0, 1], collective="alltoall"),
+        submit(targets=[0], sizes=[5, -1]),
+        submit(7),
+        submit(5, data=[b"x"] * 4),
+    ],
+)
+def test_a_submission_without_sense_is_refused(message):
+    bench = Bench(2)
+    bench.say(submit(7, targets=[1]))
+    with pytest.raises(ProtocolError):
+        bench.say(message)
+    assert list(bench.scheduler.clients[CLIENT].parts) == [7]
+
+
+def test_an_answer_to_nothing_is_refused():
+    bench = Bench(1)
+    bench.say(submit(targets=[0]))
+    with pytest.raises(ProtocolError, match="never had"):
+        bench.done(0, 2)
+    with pytest.raises(ProtocolError):
+        bench.hear(0, m.Healed(0, [1]))
+    bench.work(0)
+    bench.done(0, 1)  # twice
+    assert len(bench.results) == 1
+
+
+def test_last_words_of_a_client_that_has_left_are_no_offence():
+    bench = Bench(1)
+    bench.say(m.Goodbye())
+    bench.say(m.Goodbye())
+    with pytest.raises(ProtocolError):
+        bench.say(submit())
+
+
+# -- the end ---------------------------------------------------------------------------------------------------------
+
+
+def test_after_the_end_everybody_is_told_and_nothing_begins():
+    bench = Bench(2)
+    bench.say(submit(1, data=[b"x"] * 20))
+    bench.say(m.Shutdown())
+    assert bench.farewell == "it was stopped"
+    assert bench.heard(b"0c", m.Stop)
+    assert bench.heard(b"1c", m.Stop)
+    before = {i: list(q) for i, q in bench.queues.items()}
+    bench.say(submit(30, targets=[0]))
+    bench.say(submit(31))
+    assert [(r.task, r.outcome) for r in bench.results] == [(30, m.LOST), (31, m.LOST)]
+    assert b"it was stopped" in bench.results[0].data
+    assert bench.queues == before
+    bench.scheduler.from_client(b"late-r", m.Hello("late", 1), bench.now)
+    bench.turn()
+    assert bench.heard(b"late-r", m.Farewell) == [m.Farewell("it was stopped")]
+
+
+def test_a_client_that_reads_on_after_the_end_harms_nobody():
+    bench = Bench(2)
+    bench.say(submit(1, targets=[0]))
+    bench.say(submit(2, targets=[1]))
+    bench.work(0, sizes=[100])
+    bench.say(m.Shutdown())
+    bench.lose(0)
+    bench.lose(1)
+    bench.say(m.Credit(1, 0, 10))
+    bench.say(m.Chunk(2, 1, 0), b"")
+    bench.say(m.Cancel(1, [1, 2]))
+    bench.say(m.Goodbye())
+
+
+def test_functions_of_a_map_are_forgotten_with_its_last_task():
+    bench = Bench(2)
+    bench.say(submit(1, data=[b"x"] * 4))
+    for _ in range(4):
+        bench.work(0)
+        bench.work(1)
+    assert [len(bench.heard(a, m.Forget)) for a in (b"0m", b"1m")] == [1, 1]
+    assert [[bool(x.fn) for x in bench.heard(a, m.Assign)] for a in (b"0m", b"1m")] == [[True, False]] * 2

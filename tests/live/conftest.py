@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +83,18 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], 
         while left := [*process.marked("MPICLUSTER_STATE_DIR", str(state)), *state.glob("*/*.json"), *sockets.iterdir()]:
             assert time.monotonic() < deadline, f"left behind: {left}"
             time.sleep(0.02)
+
+
+@pytest.fixture
+def session() -> Iterator[Callable[[str], dict[str, Any]]]:
+    """``session("def f(): ...")["f"]`` is a function of ``__main__``, as a person's own are."""
+    names = sys.modules["__main__"].__dict__
+    before = dict(names)
+
+    def run(source: str) -> dict[str, Any]:
+        exec(textwrap.dedent(source), names)
+        return names
+
+    yield run
+    for name in set(names) - set(before):
+        del names[name]

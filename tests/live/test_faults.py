@@ -100,6 +100,23 @@ def test_two_engines_killed_at_once(fresh):
     assert rc.direct_view().apply_async(state, "").get(timeout=TIMEOUT) == [(0, 2, 2, 2), (1, 2, 2, 2)]
 
 
+@pytest.mark.parametrize(
+    "verb", ["allreduce(1)", "reduce(1)", "bcast(1)", "allgather(1)", "scan(1)", "Barrier()", "alltoall([1] * comm.size)"]
+)
+def test_nobody_waits_for_a_dead_rank_in_a_collective_of_objects(fresh, verb):
+    """Whichever way the MPI for Python takes inside: all that wait are freed."""
+    rc = fresh(4)
+    pids = rc[:].apply_sync(os.getpid)
+    result = rc[:].execute(f"world = comm\nwhile True: world.{verb}", block=False)
+    until(lambda: all(e["state"] == "busy" for e in rc.status()["engines"]), "all are in MPI")
+    kill(pids[3])
+    if not rc.contact.survives:
+        assert_everyone_was_told(rc, result, 3)
+        return
+    assert len(result.exception(timeout=TIMEOUT).errors) == 4
+    assert rc.direct_view().apply_async(state, "").get(timeout=TIMEOUT) == [(r, 3, 1, 3) for r in range(3)]
+
+
 def test_a_direct_task_on_the_dead_engine_fails_and_the_others_are_freed(fresh):
     """Those that wait for it inside MPI get an error instead of waiting for ever."""
     rc = fresh(3)
@@ -132,6 +149,27 @@ def test_a_collective_whose_target_dies_before_it_enters_is_given_up(fresh):
             lost.get(timeout=TIMEOUT)
     busy.wait(timeout=TIMEOUT)
     assert rc.direct_view().apply_async(state, "").get(timeout=TIMEOUT) == [(0, 2, 1, 2), (1, 2, 1, 2)]
+
+
+def exit_of_a_library():
+    import ctypes
+
+    ctypes.CDLL(None).exit(3)
+
+
+@pytest.mark.parametrize("leave", [lambda: os._exit(1), lambda: os.abort(), exit_of_a_library], ids=["_exit", "abort", "exit of C"])
+def test_an_engine_that_exits_takes_no_other_along(fresh, leave):
+    """Whatever its status: it is dead, not the job."""
+    rc = fresh(2)
+    waiting = rc[0].apply_async(time.sleep, 0.5)
+    with pytest.raises(EngineError, match=r"engine 1 \(rank 1, pid \d+ on \S+\) died"):
+        rc[1].apply_async(leave).get(timeout=TIMEOUT)
+    if not rc.contact.survives:
+        assert_everyone_was_told(rc, waiting, 1)
+        return
+    until(lambda: rc.ids == [0], "the client knows of the death")
+    assert waiting.get(timeout=TIMEOUT) is None
+    assert rc.direct_view().apply_async(state, "").get(timeout=TIMEOUT) == [(0, 1, 1, 1)]
 
 
 def test_all_engines_killed(fresh):

@@ -99,7 +99,7 @@ def test_execute_runs_cells(rc):
         view.execute("this is no python", block=True)
     with pytest.raises(ZeroDivisionError) as caught:
         view.execute("1 / 0", block=True)
-    assert "[0:execute]:" in caught.value.render_traceback()
+    assert "[0:execute]:" in "\n".join(caught.value.render_traceback())
     assert view.execute("pass", targets=0, block=True).get() is None
 
 
@@ -143,7 +143,7 @@ with mpicluster.Cluster(n=2) as rc:
     assert v.apply(fact, 5) == [120, 120]
     assert v.apply(uses, 4) == [8, 8]
     try: v.apply(needs_data, 1)
-    except NameError as e: assert "hint: 'data' is looked up on the engine" in e.render_traceback()
+    except NameError as e: assert "hint: 'data' is looked up on the engine" in e.traceback
     else: raise SystemExit("data must not travel")
     v["data"] = 100
     assert v.apply(needs_data, 1) == [101, 101]
@@ -344,15 +344,15 @@ def test_an_exception_keeps_its_type(rc, kind, args):
     with pytest.raises(RemoteError) as caught:
         rc[0].apply_sync(fail_with, kind, *args)
     assert caught.value.ename == kind.__name__
-    if kind is not ExceptionGroup:
-        assert isinstance(caught.value, kind)
+    kept = issubclass(kind, Exception)
+    assert isinstance(caught.value, kind) == kept
     assert caught.value.engine_info["engine_id"] == 0
     assert "in fail_with(kind)" in caught.value.traceback
     if len(rc) > 1:
         with pytest.raises(CompositeError) as caught:
             rc[:].apply_sync(fail_with, kind, *args)
-        assert "[1:apply]:" in caught.value.render_traceback()
-        assert isinstance(caught.value, kind) or kind is ExceptionGroup
+        assert "[1:apply]:" in "\n".join(caught.value.render_traceback())
+        assert isinstance(caught.value, kind) == kept or kind is ExceptionGroup
     assert rc[:].apply_sync(abs, -2) == [2] * len(rc)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,6 +28,14 @@ def test_join_is_the_inverse_of_split(sequence, n, dist):
     parts = split(sequence, n, dist)
     assert len(parts) == n
     assert join(parts, dist) == sequence
+
+
+@pytest.mark.parametrize("make", [dict, collections.Counter, lambda x: collections.defaultdict(list, x), collections.OrderedDict])
+def test_mappings_are_divided_by_keys(make):
+    """And are not changed, though some take slices as keys."""
+    mapping = make({"a": 1, "b": 2, "c": 3})
+    assert split(mapping, 2) == [["a", "b"], ["c"]]
+    assert len(mapping) == 3
 
 
 @given(st.integers(0, 40), PARTS, DIST, st.sampled_from(["i1", ">i4", "f2", "c8", "?", "M8[D]", "S3", "i4,f8"]))
