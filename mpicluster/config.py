@@ -17,6 +17,7 @@ __all__ = [
     "MAX_LOST",
     "MAX_OUTPUT",
     "PREFETCH_TIME",
+    "RING_SLOTS",
     "START_TIMEOUT",
     "STOP_GRACE",
     "TRANSPORT_MAX_FRAME",
@@ -33,6 +34,8 @@ BROADCAST_FROM = 1024 * 1024
 CHUNK = 1024 * 1024
 #: Bytes of a stream that may be under way at a time, so that the hub's memory stays flat.
 WINDOW = 16 * CHUNK
+#: Chunks that a sender may have in memory it shares with receivers of its host; beyond, they go by message.
+RING_SLOTS = 32
 
 #: A frame above this is counted and dropped by the hub ...
 MAX_FRAME = 32 * 1024 * 1024

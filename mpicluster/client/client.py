@@ -24,6 +24,7 @@ from mpicluster.errors import ClosedError, ClusterStopped, EngineError, NoCluste
 from mpicluster.ids import Targets, select
 from mpicluster.serial.bulk import Incoming, Outgoing
 from mpicluster.serial.payload import Buffer
+from mpicluster.serial.ring import Reader, Ring
 from mpicluster.wire import contact as contact_file
 from mpicluster.wire import messages as m
 from mpicluster.wire.contact import Contact
@@ -99,11 +100,15 @@ class Client:
         self._pending: dict[int, _Pending] = {}
         self._uploads: dict[int, tuple[int, Sequence[Buffer], Outgoing]] = {}
         self._downloads: dict[tuple[int, int], tuple[m.Result, Incoming]] = {}
+        #: shared memory through which chunks go to engines of this host, and that of engines; the listening thread's
+        self._ring = _ring()
+        self._readers: dict[bytes, Reader | None] = {}
         self._questions: dict[int, Future[Any]] = {}
         self._next_task = 1
         self._next_question = 1
         self._callbacks: ThreadPoolExecutor | None = None
-        self._connection = Connection(self.contact, self._on_message, self._on_lost)
+        place = m.RingPlace(*self._ring.place) if self._ring is not None else None
+        self._connection = Connection(self.contact, self._on_message, self._on_lost, place)
         self._closer = weakref.finalize(self, Connection.close, self._connection)
         try:
             self._await_welcome(timeout if timeout is not None else CONNECT_TIMEOUT)
@@ -323,6 +328,7 @@ class Client:
         self._finish_uploads()
         self._end("this client was closed", ClosedError)
         self._closer()
+        self._ring, self._readers = None, {}
         with self._guard:
             callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
@@ -418,7 +424,8 @@ class Client:
                 self._deliver(message, ())
                 return
             self._downloads[message.task, message.engine] = (message, incoming)
-            self._connection.say([m.Credit(message.task, message.engine, incoming.more())])
+            shared = message.ring is not None and self._reader(message.ring) is not None
+            self._connection.say([m.Credit(message.task, message.engine, incoming.more(), int(shared))])
             return
         self._downloads.pop((message.task, message.engine), None)
         self._deliver(message, ())
@@ -444,17 +451,30 @@ class Client:
 
     def _on_chunk(self, message: m.Chunk, frame: Any) -> None:
         download = self._downloads.get((message.name, message.engine))
-        if download is None or frame is None:
+        if download is None:
             return
         result, incoming = download
-        incoming.write(message.offset, frame)
+        if frame is not None:
+            incoming.write(message.offset, frame)
+        elif result.ring is not None and (reader := self._reader(result.ring)) is not None:
+            incoming.write(message.offset, reader.view(message.slot, message.nbytes))
+            reader.release(message.slot, message.use)
         if incoming.complete:
             self._downloads.pop((message.name, message.engine), None)
             self._deliver(result, incoming.buffers)
             return
         more = incoming.more()
         if more:
-            self._connection.say([m.Credit(message.name, message.engine, more)])
+            self._connection.say([m.Credit(message.name, message.engine, more, int(frame is None))])
+
+    def _reader(self, place: m.RingPlace) -> Reader | None:
+        """The ring of an engine; None where it cannot be opened."""
+        if place.token not in self._readers:
+            try:
+                self._readers[place.token] = Reader(place.pid, place.fd, place.token)
+            except (OSError, ValueError):
+                self._readers[place.token] = None  # another host, or another container
+        return self._readers[place.token]
 
     def _on_credit(self, message: m.Credit) -> None:
         upload = self._uploads.get(message.name)
@@ -465,12 +485,20 @@ class Client:
             outgoing = outgoing if engine == -1 else Outgoing(buffers)
             self._uploads[message.name] = (message.engine, buffers, outgoing)
         outgoing.credit += message.nbytes
+        if message.ring and self._ring is not None:
+            uploads = self._uploads
+            self._ring.reclaim(lambda owner: uploads.get(owner[0], (None,))[0] != owner[1])
         while (chunk := outgoing.next_chunk()) is not None:
             offset, view = chunk
-            self._connection.say([m.Chunk(message.name, message.engine, offset)], view)
+            place = self._ring.put(view, (message.name, message.engine)) if message.ring and self._ring is not None else None
+            if place is None:
+                self._connection.say([m.Chunk(message.name, message.engine, offset)], view)
+            else:
+                self._connection.say([m.Chunk(message.name, message.engine, offset, *place, view.nbytes)])
 
     def _on_lost(self, reason: str) -> None:
         self._end(reason, ClusterStopped)
+        self._ring, self._readers = None, {}
 
     def _end(self, reason: str, kind: type[Exception]) -> None:
         """No more answers will come: everything that waits fails."""
@@ -489,6 +517,13 @@ class Client:
             result._fail(kind(f"{result._name} has no result: {self._lost}"))
         for question in questions:
             question.set_exception(kind(f"there is no answer: {self._lost}"))
+
+
+def _ring() -> Ring | None:
+    try:
+        return Ring()
+    except (OSError, AttributeError):
+        return None  # not on this system
 
 
 def _find(profile: str, cluster: str | None, timeout: float | None) -> Contact:

@@ -72,6 +72,7 @@ class Connection:
         contact: Contact,
         on_message: Callable[[m.ToClient, Any], None],
         on_lost: Callable[[str], None],
+        ring: m.RingPlace | None = None,
     ) -> None:
         self._contact = contact
         self._on_message = _weakly(on_message)
@@ -112,7 +113,7 @@ class Connection:
         self._listening = False
         self._resume = threading.Event()
         with contextlib.suppress(zmq.Again):  # refused already: the monitor says so to the thread
-            self._listen.send(frames.pack([m.Hello(name.decode(), frames.VERSION)]), zmq.NOBLOCK)
+            self._listen.send(frames.pack([m.Hello(name.decode(), frames.VERSION, ring)]), zmq.NOBLOCK)
         self._thread = threading.Thread(target=self._run, name="mpicluster-client", daemon=True)
         self._thread.start()
 
@@ -262,9 +263,11 @@ class Connection:
         self._resume.set()
 
     def _pull(self) -> None:
-        """Move what has arrived into the inbox."""
-        while self._sources[0].readable():
+        """Move what has arrived into the inbox; something has."""
+        while True:
             self._inbox.append(self._receive(_NOBLOCK))
+            if not self._sources[0].readable():
+                return
 
     def _run(self) -> None:
         try:
@@ -316,8 +319,9 @@ class Connection:
         self._handle_inbox()
         for end in [s for s in self._ends if s in ready]:
             event = recv_monitor_message(end.socket)
-            self._pull()
-            self._handle_inbox()  # its last words
+            if listen.readable():
+                self._pull()
+                self._handle_inbox()  # its last words
             self._hub_gone = True
             refused = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
             self._on_lost("the hub refused this client's key" if refused else "the connection to the hub was lost")

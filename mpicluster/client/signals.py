@@ -15,7 +15,10 @@ from typing import Any
 
 __all__ = ["Deferred"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
+_SIGNALS = tuple(map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)))
+#: without their wrapping, which turns numbers into enums at more than the cost of all else here
+_get_handler: Any = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+_set_handler: Any = getattr(signal.signal, "__wrapped__", signal.signal)
 
 
 class Deferred:
@@ -36,16 +39,16 @@ class Deferred:
     def __enter__(self) -> Deferred:
         if threading.get_ident() == threading.main_thread().ident:
             for number in _SIGNALS:
-                handler = signal.getsignal(number)
+                handler = _get_handler(number)
                 if callable(handler):
                     self._originals.append((number, handler))
-                    signal.signal(number, self._note)
+                    _set_handler(number, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         originals, self._originals = self._originals, []
         for number, handler in originals:
-            signal.signal(number, handler)
+            _set_handler(number, handler)
 
     def handle(self) -> None:
         """Run the handlers of what has come. The caller holds nothing that a handler might want: it may use the client."""
@@ -54,7 +57,7 @@ class Deferred:
         come, self._come = self._come, []
         self.clear()
         for number, frame in come:
-            handler = signal.getsignal(number)
+            handler = _get_handler(number)
             if callable(handler):
                 handler(number, frame)
 

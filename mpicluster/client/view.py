@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.result import AsyncResult
 from mpicluster.config import INLINE_UP_TO
+from mpicluster.serial.buffers import copy
 from mpicluster.serial.payload import Buffer, Payload, encode
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class View:
 
 def snapshot(buffers: Sequence[Buffer], *, block: bool) -> Sequence[Buffer]:
     """Buffers to be sent: the caller's own while it waits, else copies, so that it may go on changing them."""
-    return buffers if block else [bytes(b) for b in buffers]
+    return buffers if block else [copy(b) for b in buffers]
 
 
 def zip_items(sequences: tuple[Iterable[Any], ...]) -> list[tuple[Any, ...]]:

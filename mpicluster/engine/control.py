@@ -105,7 +105,8 @@ class Control(threading.Thread):
         self._end.connect("inproc://end")
         self._selector = Selector()
         self._attentive_until = 0.0
-        self._socket.send(frames.pack([m.Register(info, "control", world.library(), world.survives())]), zmq.NOBLOCK)
+        ring = m.RingPlace(*streams.ring.place) if streams.ring is not None else None
+        self._socket.send(frames.pack([m.Register(info, "control", world.library(), world.survives(), ring)]), zmq.NOBLOCK)
 
     # -- called by the main thread -----------------------------------------------------------------------------------
 
@@ -155,18 +156,23 @@ class Control(threading.Thread):
 
     def _handle(self, message: m.EngineMessage, data: memoryview | None) -> None:
         match message:
-            case m.Chunk(name=seq, offset=offset) if data is not None:
-                more = self._streams.receive(seq, offset, data)
+            case m.Chunk(name=seq, offset=offset):
+                if data is not None:
+                    more = self._streams.receive(seq, offset, data)
+                else:
+                    more = self._streams.receive_from_ring(seq, offset, message.slot, message.use, message.nbytes)
                 if more:
-                    self._say([m.Credit(seq, self._world.id, more)])
+                    self._say([m.Credit(seq, self._world.id, more, int(data is None))])
             case m.Credit(name=seq, nbytes=nbytes):
                 if nbytes < 0:
                     self._streams.give_up(seq)
                 else:
-                    self._streams.send(seq, nbytes, lambda offset, view: self._say_chunk(seq, offset, view))
-            case m.Expect(seq=seq, sizes=sizes):
-                first = self._streams.expect(seq, sizes)
-                self._say([m.Credit(seq, self._world.id, first)])
+                    self._streams.send(seq, nbytes, message.ring, lambda offset, chunk: self._say_chunk(seq, offset, chunk))
+            case m.Expect(seq=seq, sizes=sizes, ring=ring):
+                first, shared = self._streams.expect(seq, sizes, (ring.pid, ring.fd, ring.token) if ring is not None else None)
+                self._say([m.Credit(seq, self._world.id, first, int(shared))])
+            case m.ReaderGone(reader=reader):
+                self._streams.reader_gone(reader)
             case m.Withdraw(seqs=seqs):
                 self._say([self._ledger.withdraw(seqs)])
             case m.Heal(epoch=epoch):
@@ -192,9 +198,12 @@ class Control(threading.Thread):
             self._socket.send(frames.pack(messages), zmq.NOBLOCK)
         self._selector.used(self._source)
 
-    def _say_chunk(self, seq: int, offset: int, view: memoryview) -> None:
+    def _say_chunk(self, seq: int, offset: int, chunk: memoryview | tuple[int, int, int]) -> None:
+        if isinstance(chunk, tuple):
+            self._say([m.Chunk(seq, self._world.id, offset, *chunk)])
+            return
         with contextlib.suppress(zmq.Again):
-            self._socket.send_multipart([frames.pack([m.Chunk(seq, self._world.id, offset)]), view], zmq.NOBLOCK, copy=False)
+            self._socket.send_multipart([frames.pack([m.Chunk(seq, self._world.id, offset)]), chunk], zmq.NOBLOCK, copy=False)
         self._selector.used(self._source)
 
     def _end_engine(self, reason: str) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from mpicluster.engine import collective
 from mpicluster.engine.world import MPI, WorldBroken
+from mpicluster.serial.buffers import allocate
 from mpicluster.serial.partition import Scattering, is_plain_array
 from mpicluster.serial.payload import decode, encode_inline
 from mpicluster.wire.messages import Assign
@@ -77,7 +78,7 @@ def _in_a_sound_world(exchange: Callable[Concatenate[Door, P], T]) -> Callable[C
 @_in_a_sound_world
 def broadcast(door: Door, task: Assign) -> Sequence[Any]:
     """The root's payload, at every target. One Ibcast per buffer."""
-    buffers = door.bulk() if door.position == 0 else [np.empty(size, np.uint8) for size in task.sizes]
+    buffers = door.bulk() if door.position == 0 else [allocate(size) for size in task.sizes]
     comm, _ = door.meet(b"")
     collective.bcast(comm, buffers)
     return buffers
@@ -90,7 +91,7 @@ def scatter(door: Door, task: Assign, plan: Scattering) -> Any:
     whole: Any = None
     if me == 0:
         whole = door.bulk()[0] if task.sizes else task.bulk
-    part = np.empty(plan.counts[me] * plan.unit, np.uint8)
+    part = allocate(plan.counts[me] * plan.unit)
     comm, _ = door.meet(b"")
     collective.scatter_bytes(comm, whole, plan.counts, plan.unit, part)
     if plan.dtype is not None:
@@ -121,7 +122,7 @@ def _allocate(comm: MPI.Intracomm, nbytes: int) -> Any:
     whole: Any = None
     if comm.rank == 0:
         try:
-            whole = np.empty(nbytes, np.uint8)
+            whole = allocate(nbytes)
         except MemoryError:
             pass  # said to all by the agreement
     if not collective.agree(comm, whole is not None or comm.rank != 0):

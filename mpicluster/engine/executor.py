@@ -13,6 +13,7 @@ from mpicluster.config import INLINE_UP_TO
 from mpicluster.engine.exchange import Door, broadcast, gather, reduce, scatter
 from mpicluster.engine.namespace import Namespace
 from mpicluster.serial import functions
+from mpicluster.serial.buffers import copy
 from mpicluster.serial.payload import Payload, decode, encode
 from mpicluster.wire.messages import Assign
 
@@ -91,7 +92,7 @@ class Executor:
         alone = sys.getrefcount(value) <= _ALONE and (task.kind in _FRESH or (type(value) is np.ndarray and value.base is None))
         payload = encode(value, INLINE_UP_TO, f"the result of {task.kind}")
         if payload.buffers and not alone:  # it is sent while the next tasks run, which may change it
-            payload = Payload(payload.data, [bytes(b) for b in payload.buffers])
+            payload = Payload(payload.data, [copy(b) for b in payload.buffers])
         return Outcome(payload, started)
 
     def _function(self, task: Assign) -> Callable[..., Any]:

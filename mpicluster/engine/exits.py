@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 from typing import Any, NoReturn
 
 __all__ = ["exit_by_signal"]
@@ -33,6 +34,7 @@ def exit_by_signal() -> None:
         leave(status)
 
     os._exit = exit_now
+    vars(sys.modules[os.name])["_exit"] = exit_now  # by this name it is pickled
     handler = _Handler(end)
     _kept.append(handler)
     ctypes.CDLL(None).on_exit(handler, None)

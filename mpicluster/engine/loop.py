@@ -94,10 +94,12 @@ class Engine:
         """Take what the hub has sent: assignments are queued, answers to `Ready` returned."""
         answers: list[m.Enter | m.Abandon] = []
         if wait:
-            self._selector.wait()  # the control thread ends this wait when the hub is gone
+            come = self._source in self._selector.wait()  # the control thread ends this wait when the hub is gone
             if self.control.stopping.is_set():
                 raise _Stopping
-        while self._source.readable():
+        else:
+            come = self._source.readable()
+        while come:
             head = self._socket.recv(_NOBLOCK)
             for message in frames.from_hub_to_engine.unpack(head):
                 if isinstance(message, m.Assign | m.Forget):
@@ -106,6 +108,7 @@ class Engine:
                     self._queue.append(message)
                 elif isinstance(message, m.Enter | m.Abandon):
                     answers.append(message)
+            come = self._source.readable()
         return answers
 
     def _flush(self) -> None:

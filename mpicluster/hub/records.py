@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 
 from mpicluster.errors import ProtocolError
-from mpicluster.wire.messages import EngineInfo, Submit
+from mpicluster.wire.messages import EngineInfo, RingPlace, Submit
 
 __all__ = ["TRANSITIONS", "CancelRequest", "ClientRecord", "EngineRecord", "Job", "Part", "State"]
 
@@ -133,6 +133,8 @@ class EngineRecord:
         "mean",
         "movable",
         "parts",
+        "readers",
+        "ring",
         "seq",
         "withdrawing",
     )
@@ -155,6 +157,9 @@ class EngineRecord:
         #: when the oldest part can have begun
         self.begun_at = 0.0
         self.done = 0
+        #: its shared memory, and the clients (by number) that may read there
+        self.ring: RingPlace | None = None
+        self.readers: set[int] = set()
         #: parts it was asked to give back to be run elsewhere
         self.withdrawing: set[int] = set()
 
@@ -186,10 +191,13 @@ class EngineRecord:
 class ClientRecord:
     """One client."""
 
-    __slots__ = ("address", "dropped", "id", "parts")
+    __slots__ = ("address", "dropped", "id", "number", "parts", "ring")
 
-    def __init__(self, id_: str, address: bytes) -> None:
+    def __init__(self, id_: str, address: bytes, number: int = 0, ring: RingPlace | None = None) -> None:
         self.id = id_
+        #: how engines know it
+        self.number = number
+        self.ring = ring
         self.address = address
         #: unfinished parts by task
         self.parts: dict[int, list[Part]] = {}

@@ -163,27 +163,35 @@ class Router:
         self._selector.used(self._questions)
 
     def _drain(self, source: Source) -> None:
-        socket, handle = source.socket, self._handlers[source]
+        """Take what waits on a socket."""
+        handle = self._handlers[source]
         for _ in range(_DRAIN):
+            self._take(source, handle)
             if not source.readable():
                 return
+        self._selector.used(source)  # there is more
+
+    def _take(self, source: Source, handle: _Handler) -> None:
+        """Handle one message."""
+        socket = source.socket
+        try:
             first = socket.recv(_NOBLOCK, copy=False)
-            parts = []
-            more = first.more
-            while more:
-                parts.append(socket.recv(_NOBLOCK, copy=False))
-                more = parts[-1].more
-            if not 1 <= len(parts) <= 2:
-                self.dropped.count("malformed", f"{len(parts)} frames")
-                continue
-            if any(len(p) > config.MAX_FRAME for p in parts):
-                self.dropped.count("oversized", f"a frame of {max(len(p) for p in parts)} bytes")
-                continue
+        except zmq.Again:
+            return  # it was taken while another one was handled
+        parts = []
+        more = first.more
+        while more:
+            parts.append(socket.recv(_NOBLOCK, copy=False))
+            more = parts[-1].more
+        if not 1 <= len(parts) <= 2:
+            self.dropped.count("malformed", f"{len(parts)} frames")
+        elif any(len(p) > config.MAX_FRAME for p in parts):
+            self.dropped.count("oversized", f"a frame of {max(len(p) for p in parts)} bytes")
+        else:
             try:
                 handle(source, first.bytes, parts[0], parts[1] if len(parts) == 2 else None)
             except ProtocolError as e:
                 self.dropped.count("malformed", str(e))
-        self._selector.used(source)  # there may be more
 
     def _client_message(self, source: Source, identity: bytes, head: Any, frame: Any) -> None:
         messages = frames.from_client.unpack(head.buffer)

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sized
 from typing import Any, NamedTuple
 
-from mpicluster.config import GROUPS_KEPT, HEAL_TIMEOUT, MAX_LOST
+from mpicluster.config import CHUNK, GROUPS_KEPT, HEAL_TIMEOUT, MAX_LOST
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.balance import Balancer
 from mpicluster.hub.records import CancelRequest, ClientRecord, EngineRecord, Job, Part, State
@@ -18,6 +18,8 @@ from mpicluster.wire import messages as m
 
 __all__ = ["Scheduler", "Send"]
 
+#: The function of a map of so few tasks for each engine comes with each task: to have it forgotten costs more.
+_FEW = 2
 #: Numbers of tasks fit in 63 bits.
 _LAST_TASK = 2**63 - 1
 
@@ -46,6 +48,7 @@ class Scheduler:
         #: engines of which one channel is here
         self.arriving: dict[int, EngineRecord] = {}
         self.clients: dict[bytes, ClientRecord] = {}
+        self._last_client = 0
         self.balancer = Balancer(self.engines)
         self.mpi = ""
         self.survives = True
@@ -132,6 +135,7 @@ class Scheduler:
             raise ProtocolError(f"engine {info.id} registers its channel {message.channel!r} twice")
         self.arriving[info.id] = engine
         engine.channels.add(message.channel)
+        engine.ring = message.ring or engine.ring
         if message.channel == "main":
             engine.main = address
         else:
@@ -233,7 +237,8 @@ class Scheduler:
     def _hello(self, address: bytes, message: m.Hello, now: float) -> None:
         client = self.clients.get(address)
         if client is None:
-            client = self.clients[address] = ClientRecord(message.client, address)
+            self._last_client += 1
+            client = self.clients[address] = ClientRecord(message.client, address, self._last_client, message.ring)
         infos = [e.info for e in self.engines.values()]
         self._out.append(Send(address, m.Welcome(self.cluster, self.expected, self.epoch, infos, self.mpi, self.survives)))
         if self.ended is not None:
@@ -263,6 +268,10 @@ class Scheduler:
 
     def _end_streams(self, client: ClientRecord) -> None:
         """No bulk payload comes from a client any more, nor goes there."""
+        for engine in self.engines.values():
+            if client.number in engine.readers:
+                engine.readers.discard(client.number)
+                self._out.append(Send(engine.control, m.ReaderGone(client.number)))
         for parts in list(client.parts.values()):
             for part in list(parts):
                 streamed = bool(part.job.submit.sizes)
@@ -301,7 +310,7 @@ class Scheduler:
         if any(task in client.parts for task in range(message.first, message.first + count)):
             raise ProtocolError(f"task {message.first} is known already")
         fn_id = 0
-        if message.targets is None and len(message.data) > 1:
+        if message.targets is None and len(message.data) > _FEW * max(1, len(self.engines)):
             fn_id, self._next_fn = self._next_fn, self._next_fn + 1
         job = Job(client, message, fn_id)
         if message.targets is None:
@@ -345,7 +354,7 @@ class Scheduler:
             job.holders.add(engine.info.id)
         first = part.index == 0 or part.balanced
         if first and submit.sizes:  # the control thread receives while the main one may be busy
-            self._out.append(Send(engine.control, m.Expect(part.seq, submit.sizes)))
+            self._out.append(Send(engine.control, m.Expect(part.seq, submit.sizes, job.client.ring)))
         data = submit.data[part.index if len(submit.data) > 1 else 0]
         self._out.append(
             Send(
@@ -406,6 +415,7 @@ class Scheduler:
             message.completed,
             message.stdout,
             message.stderr,
+            engine.ring if message.sizes else None,
         )
         self._tell(job.client, result)
         if part.state is State.DELIVERING:
@@ -603,15 +613,18 @@ class Scheduler:
             engine = self.engines.get(message.engine)
             if part is None or engine is None or part.engine != message.engine:
                 return  # too late: its task has ended, or moved
-            if frame is None or not 0 <= message.offset <= sum(part.job.submit.sizes) - len(frame):
+            if not 0 <= message.offset <= sum(part.job.submit.sizes) - _size(message, frame):
                 raise ProtocolError("a chunk outside its payload")
-            self._out.append(Send(engine.control, m.Chunk(part.seq, message.engine, message.offset), frame))
+            self._out.append(Send(engine.control, _renamed(message, part.seq), frame))
             return
         part = next((p for p in client.parts.get(message.name, ()) if p.engine == message.engine), None)
         engine = self.engines.get(message.engine)
         if part is None or engine is None or part.state is not State.DELIVERING:
             return
-        self._out.append(Send(engine.control, m.Credit(part.seq, message.engine, message.nbytes)))
+        reader = part.job.client.number if message.ring else 0
+        if reader:
+            engine.readers.add(reader)
+        self._out.append(Send(engine.control, m.Credit(part.seq, message.engine, message.nbytes, reader)))
         if message.nbytes < 0:
             del engine.delivering[part.seq]
             self._close_part(part)
@@ -621,13 +634,14 @@ class Scheduler:
         if isinstance(message, m.Credit):
             part = engine.parts.get(message.name)
             if part is not None:
-                self._tell(part.job.client, m.Credit(part.task, engine.info.id, message.nbytes))
+                self._tell(part.job.client, m.Credit(part.task, engine.info.id, message.nbytes, message.ring))
             return
         part = engine.delivering.get(message.name)
         if part is None:
             return
-        self._out.append(Send(part.job.client.address, m.Chunk(part.task, engine.info.id, message.offset), frame))
-        part.remaining -= len(frame) if frame is not None else 0
+        size = _size(message, frame)
+        self._out.append(Send(part.job.client.address, _renamed(message, part.task), frame))
+        part.remaining -= size
         if part.remaining <= 0:
             del engine.delivering[message.name]
             self._close_part(part)
@@ -646,6 +660,17 @@ class Scheduler:
                 assert parts
                 assert all(p.state is not State.ENDED and p.task == task for p in parts)
         assert all(part.state is State.READY for job in self._ready_jobs if not job.abandoned for part in job.parts)
+
+
+def _size(chunk: m.Chunk, frame: Sized | None) -> int:
+    """Bytes of a chunk, wherever they are."""
+    if (frame is None) == (chunk.slot < 0) or not 0 <= chunk.nbytes <= CHUNK:
+        raise ProtocolError("a chunk has its bytes in a frame or in a slot")
+    return chunk.nbytes if frame is None else len(frame)
+
+
+def _renamed(chunk: m.Chunk, name: int) -> m.Chunk:
+    return m.Chunk(name, chunk.engine, chunk.offset, chunk.slot, chunk.use, chunk.nbytes)
 
 
 def _runs(metas: Iterable[bytes]) -> list[tuple[int, bytes]]:

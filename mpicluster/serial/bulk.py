@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mpicluster.config import CHUNK, WINDOW
+from mpicluster.serial.buffers import allocate
 from mpicluster.serial.payload import Buffer
 
 __all__ = ["Incoming", "Outgoing"]
@@ -19,7 +20,7 @@ class Incoming:
     """A payload being received into buffers of known sizes."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
-        self.buffers: list[Any] = [np.empty(size, np.uint8) for size in sizes]
+        self.buffers: list[Any] = [allocate(size) for size in sizes]
         self.starts = [0, *itertools.accumulate(sizes)][:-1]
         self.total = sum(sizes)
         self.received = 0

@@ -38,10 +38,12 @@ __all__ = [
     "Hello",
     "Left",
     "Message",
+    "ReaderGone",
     "Ready",
     "Register",
     "Registered",
     "Result",
+    "RingPlace",
     "Shutdown",
     "Status",
     "StatusReply",
@@ -74,6 +76,14 @@ class EngineInfo(_Message, frozen=True, tag=1):
     threads: int
 
 
+class RingPlace(_Message, frozen=True, tag=2):
+    """Where a sender's shared memory is: a process, its descriptor, and a token by which it is known (see `serial.ring`)."""
+
+    pid: int
+    fd: int
+    token: bytes
+
+
 # -- client to hub ---------------------------------------------------------------------------------------------------
 
 
@@ -82,6 +92,8 @@ class Hello(_Message, frozen=True, tag=10):
 
     client: str
     version: int
+    #: memory through which it can send chunks to a process of its host
+    ring: RingPlace | None = None
 
 
 class Submit(_Message, frozen=True, tag=11):
@@ -131,11 +143,18 @@ class Goodbye(_Message, frozen=True, tag=15):
 
 
 class Chunk(_Message, frozen=True, tag=20):
-    """Part of a bulk payload: its bytes are the next frame. ``name`` is a task at the client, a seq at an engine."""
+    """Part of a bulk payload. ``name`` is a task at the client, a seq at an engine.
+
+    Its bytes are the next frame, or ``nbytes`` in a slot of the sender's ring.
+    """
 
     name: int
     engine: int
     offset: int
+    #: slot and number of its use; -1 for a frame
+    slot: int = -1
+    use: int = 0
+    nbytes: int = 0
 
 
 class Credit(_Message, frozen=True, tag=21):
@@ -148,6 +167,8 @@ class Credit(_Message, frozen=True, tag=21):
     name: int
     engine: int
     nbytes: int
+    #: whether chunks may come through the sender's ring; to an engine, which of the hub's clients will read it (0: not)
+    ring: int = 0
 
 
 # -- hub to client ---------------------------------------------------------------------------------------------------
@@ -187,6 +208,8 @@ class Result(_Message, frozen=True, tag=32):
     completed: float
     stdout: str
     stderr: str
+    #: the engine's, when a bulk payload is to follow
+    ring: RingPlace | None = None
 
 
 class Verdict(_Message, frozen=True, tag=33):
@@ -241,6 +264,14 @@ class Expect(_Message, frozen=True, tag=48):
 
     seq: int
     sizes: list[int]
+    #: the client's
+    ring: RingPlace | None = None
+
+
+class ReaderGone(_Message, frozen=True, tag=49):
+    """A client that may have read from the engine's ring has gone: its number, as in `Credit`."""
+
+    reader: int
 
 
 class Enter(_Message, frozen=True, tag=42):
@@ -295,6 +326,7 @@ class Register(_Message, frozen=True, tag=50):
     channel: str
     mpi: str
     survives: bool
+    ring: RingPlace | None = None
 
 
 class Done(_Message, frozen=True, tag=51):
@@ -345,5 +377,5 @@ OK, FAILED, ABANDONED, ABORTED, LOST = range(5)
 ClientMessage: TypeAlias = Hello | Submit | Cancel | Status | Shutdown | Goodbye | Chunk | Credit
 FromEngine: TypeAlias = Register | Done | Ready | Withdrawn | Healed | HealFailed | Chunk | Credit
 ToClient: TypeAlias = Welcome | Engines | Result | Verdict | StatusReply | Farewell | Left | Chunk | Credit
-EngineMessage: TypeAlias = Registered | Assign | Expect | Enter | Abandon | Forget | Withdraw | Heal | Stop | Chunk | Credit
+EngineMessage: TypeAlias = Registered | Assign | Expect | ReaderGone | Enter | Abandon | Forget | Withdraw | Heal | Stop | Chunk | Credit
 Message: TypeAlias = ClientMessage | FromEngine | ToClient | EngineMessage

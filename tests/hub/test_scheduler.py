@@ -573,9 +573,23 @@ def test_a_client_that_reads_on_after_the_end_harms_nobody():
 
 def test_functions_of_a_map_are_forgotten_with_its_last_task():
     bench = Bench(2)
-    bench.say(submit(1, data=[b"x"] * 4))
-    for _ in range(4):
+    bench.say(submit(1, data=[b"x"] * 6))
+    for _ in range(6):
         bench.work(0)
         bench.work(1)
     assert [len(bench.heard(a, m.Forget)) for a in (b"0m", b"1m")] == [1, 1]
-    assert [[bool(x.fn) for x in bench.heard(a, m.Assign)] for a in (b"0m", b"1m")] == [[True, False]] * 2
+    assigned = [[bool(x.fn) for x in bench.heard(a, m.Assign)] for a in (b"0m", b"1m")]
+    assert sum(map(len, assigned)) == 6
+    assert [given[0] for given in assigned] == [True, True]
+    assert not any(given for engine in assigned for given in engine[1:])
+
+
+def test_the_function_of_a_small_map_comes_with_each_task():
+    """There is nothing to forget then, which would wake every engine."""
+    bench = Bench(2)
+    bench.say(submit(1, data=[b"x"] * 4))
+    for _ in range(2):
+        bench.work(0)
+        bench.work(1)
+    assert not bench.heard(b"0m", m.Forget)
+    assert [[bool(x.fn) for x in bench.heard(a, m.Assign)] for a in (b"0m", b"1m")] == [[True, True]] * 2

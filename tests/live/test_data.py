@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from mpicluster import RemoteError
+from mpicluster import Client, RemoteError
+from mpicluster.client import client as client_module
 
 TIMEOUT = 30
 DTYPES = ["?", "i1", "u8", ">i4", "f2", "f4", ">f8", "c8", "M8[ns]", "m8[s]", "S4", "U4", "O", "V3", "i4,f8"]
@@ -102,6 +109,71 @@ def test_a_kind_of_array_survives(rc, array, dist):
     np.testing.assert_array_equal(back, array)
     if isinstance(array, np.ma.MaskedArray):
         np.testing.assert_array_equal(back.mask, array.mask)
+
+
+def test_large_payloads_at_the_same_time_are_not_mixed(rc4):
+    """In both directions, from several threads and clients: more than the memory that is shared for them holds."""
+    clients = [Client(rc4.contact) for _ in range(2)]
+
+    def work(number):
+        rc = clients[number % 2]
+        for turn in range(3):
+            data = np.full(2_500_000, number * 10 + turn, np.int64)
+            back = rc.load_balanced_view().map_async(np.negative, [data] * 4).get(timeout=TIMEOUT)
+            assert all((b == -data).all() for b in back)
+            assert (rc[number % 4].apply_async(np.copy, data).get(timeout=TIMEOUT) == data).all()
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(work, number) for number in range(6)]:
+            done.result(TIMEOUT * 4)
+    for client in clients:
+        client.close()
+
+
+def test_a_client_killed_while_it_receives_costs_nobody_a_thing(rc4):
+    """What it had not read is free for others."""
+    script = f"""
+import mpicluster, numpy as np, os, signal, threading
+rc = mpicluster.Client(profile={rc4.contact.profile!r})
+def stop(download=rc._on_chunk):
+    os.kill(os.getpid(), signal.SIGKILL)
+rc._on_chunk = lambda message, frame: stop()
+rc[0].apply_async(np.zeros, 10_000_000).get()
+"""
+    before = rc4.status()["clients"]
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", script], timeout=TIMEOUT, check=False).returncode == -signal.SIGKILL
+    deadline = time.monotonic() + TIMEOUT
+    while rc4.status()["clients"] != before:
+        assert time.monotonic() < deadline
+    ring = rc4[0].apply_async(_slots_taken).get(timeout=TIMEOUT)
+    assert ring == 0
+    data = np.arange(5_000_000)
+    assert (rc4[0].apply_async(np.copy, data).get(timeout=TIMEOUT) == data).all()
+
+
+def _slots_taken():
+    """Slots of this engine's ring that nobody has given back."""
+    import gc
+
+    from mpicluster.serial import ring
+
+    (mine,) = [o for o in gc.get_objects() if isinstance(o, ring.Ring)]
+    return sum(mine._memory[ring._RELEASED + i] != mine._uses[i] and i not in mine._reclaimed for i in range(ring.RING_SLOTS))
+
+
+@pytest.mark.parametrize("side", ["client", "engines"])
+def test_without_shared_memory_payloads_go_by_message(rc4, monkeypatch, side):
+    """As they do from another host."""
+    if side == "client":
+        monkeypatch.setattr(client_module, "_ring", lambda: None)
+    monkeypatch.setattr(client_module.Client, "_reader", lambda self, place: None)
+    with Client(rc4.contact) as rc:
+        data = np.arange(3_000_000)
+        rc[:].push({"x": data}, block=True)
+        assert [int(x.sum()) for x in rc[:].pull("x", block=True)] == [int(data.sum())] * 4
+        rc[:].scatter("y", data, block=True)
+        np.testing.assert_array_equal(rc[:].gather("y", block=True), data)
 
 
 def test_what_comes_back_may_be_changed(rc):
