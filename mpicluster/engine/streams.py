@@ -48,7 +48,7 @@ class Streams:
 
     # -- control thread ----------------------------------------------------------------------------------------------
 
-    def expect(self, seq: int, sizes: Sequence[int], place: tuple[int, int, bytes] | None) -> tuple[int, bool]:
+    def expect(self, seq: int, sizes: Sequence[int], place: tuple[int, int, bytes] | None = None) -> tuple[int, bool]:
         """Make room for a payload; returns the bytes to allow at first, and whether they may come through that ring."""
         reader = self._reader(place) if place is not None else None
         try:
@@ -86,7 +86,11 @@ class Streams:
             reader = self._sources.get(seq)
         if reader is None:
             return 0
-        more = self.receive(seq, offset, reader.view(slot, nbytes))
+        try:
+            chunk = reader.view(slot, nbytes)
+        except ValueError:
+            return 0  # a client that breaks the rules waits for itself
+        more = self.receive(seq, offset, chunk)
         reader.release(slot, use)
         return more
 
@@ -94,7 +98,7 @@ class Streams:
         """Take a chunk; returns the bytes to allow further (0: none now)."""
         with self._changed:
             incoming = self._incoming.get(seq)
-        if incoming is None:
+        if incoming is None or incoming.lost is not None:
             return 0
         incoming.write(offset, data)
         if incoming.complete:

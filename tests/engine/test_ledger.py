@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpicluster.config import CHUNK, WINDOW
+from mpicluster.config import CHUNK, RING_SLOTS, WINDOW
 from mpicluster.engine.control import Ledger
 from mpicluster.engine.streams import PayloadLost, Streams
+from mpicluster.serial.ring import Reader, Ring
 from mpicluster.wire import messages as m
 
 #: No wait of a test is longer.
@@ -103,7 +104,7 @@ def test_two_threads_never_disagree():
 
 def test_a_payload_in_pieces_is_put_together():
     streams = Streams()
-    assert streams.expect(1, [3, 0, 4]) == 7
+    assert streams.expect(1, [3, 0, 4]) == (7, False)
     streams.receive(1, 5, memoryview(b"fg"))
     streams.receive(1, 0, memoryview(b"abcde"))
     assert [bytes(b) for b in streams.take(1)] == [b"abc", b"", b"defg"]
@@ -111,13 +112,13 @@ def test_a_payload_in_pieces_is_put_together():
 
 def test_an_empty_payload_is_complete_at_once():
     streams = Streams()
-    assert streams.expect(1, [0]) == 0
+    assert streams.expect(1, [0]) == (0, False)
     assert [bytes(b) for b in streams.take(1)] == [b""]
 
 
 def test_a_sender_is_allowed_a_window_at_a_time():
     streams, size = Streams(), 3 * WINDOW
-    allowed, sent, chunk = streams.expect(1, [size]), 0, memoryview(bytes(CHUNK))
+    allowed, sent, chunk = streams.expect(1, [size])[0], 0, memoryview(bytes(CHUNK))
     assert allowed == WINDOW
     while sent < size:
         assert sent < allowed, "the sender waits for ever"
@@ -126,6 +127,37 @@ def test_a_sender_is_allowed_a_window_at_a_time():
         assert allowed - sent <= WINDOW
     assert allowed == size
     assert streams.take(1)[0].nbytes == size
+
+
+def test_a_payload_may_come_through_its_senders_ring():
+    """And leaves its slots free; the ring that cannot be opened is not used."""
+    streams, ring = Streams(), Ring()
+    assert streams.expect(1, [5], ring.place) == (5, True)
+    for offset, text in ((0, b"abc"), (3, b"de")):
+        place = ring.put(memoryview(text), 1)
+        assert streams.receive_from_ring(1, offset, *place, len(text)) == 0
+    assert [bytes(b) for b in streams.take(1)] == [b"abcde"]
+    assert None not in [ring.put(memoryview(b"x"), 2) for _ in range(RING_SLOTS)]
+    assert streams.expect(2, [5], (*ring.place[:2], b"0" * 16)) == (5, False)
+    assert streams.receive_from_ring(2, 0, 0, 1, 5) == 0
+    streams.expect(3, [5], ring.place)
+    assert streams.receive_from_ring(3, 0, 99, 1, 5) == 0
+
+
+def test_a_result_may_go_through_the_ring_and_by_message():
+    """What has no slot goes by message; a reader that has gone leaves its slots."""
+    streams, sent = Streams(), {}
+    whole = bytes(range(256)) * ((RING_SLOTS + 3) * CHUNK // 256)
+    streams.offer(1, [whole])
+    streams.send(1, len(whole), 7, sent.__setitem__)
+    reader = Reader(*streams.ring.place)
+    pieces = [c if isinstance(c, memoryview) else reader.view(c[0], c[2]) for c in sent.values()]
+    assert b"".join(pieces) == whole
+    assert [isinstance(c, memoryview) for c in sent.values()] == [False] * RING_SLOTS + [True] * 3
+    streams.reader_gone(7)
+    streams.offer(2, [b"abc"])
+    streams.send(2, 10, 8, sent.__setitem__)
+    assert isinstance(sent[0], tuple)
 
 
 def test_a_chunk_of_an_unknown_payload_is_ignored():
@@ -186,7 +218,7 @@ def test_a_payload_that_is_complete_survives_its_sender():
 
 def test_a_payload_larger_than_memory_is_an_error():
     streams = Streams()
-    assert streams.expect(1, [2**62]) == 0
+    assert streams.expect(1, [2**62]) == (0, False)
     with pytest.raises(PayloadLost, match="no memory"):
         streams.take(1)
 
@@ -210,9 +242,9 @@ def test_a_result_is_sent_as_far_as_it_is_allowed(buffers, grants):
     streams.offer(1, buffers)
     for credit in grants:
         allowed += credit
-        streams.send(1, credit, peer.put)
+        streams.send(1, credit, 0, peer.put)
         assert min(allowed, len(whole)) <= len(peer.data) <= allowed + CHUNK
-    streams.send(1, len(whole) + 1, peer.put)
+    streams.send(1, len(whole) + 1, 0, peer.put)
     assert bytes(peer.data) == whole
 
 
@@ -220,13 +252,13 @@ def test_a_result_nobody_wants_is_forgotten():
     streams, peer = Streams(), Peer()
     streams.offer(1, [b"abcd"])
     streams.give_up(1)
-    streams.send(1, 100, peer.put)
+    streams.send(1, 100, 0, peer.put)
     assert peer.data == b""
 
 
 def test_a_result_is_sent_once():
     streams, peer = Streams(), Peer()
     streams.offer(1, [b"abcd"])
-    streams.send(1, 100, peer.put)
-    streams.send(1, 100, peer.put)
+    streams.send(1, 100, 0, peer.put)
+    streams.send(1, 100, 0, peer.put)
     assert peer.data == b"abcd"
