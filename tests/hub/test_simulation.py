@@ -7,7 +7,7 @@ import typing
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from simulator import Cluster, submit
 
@@ -73,6 +73,7 @@ def test_every_task_has_one_answer(seed):
 
 
 @settings(max_examples=40, deadline=None)
+@example(1743, "all engines die")  # all clients leave before
 @given(st.integers(0, 2**32), st.sampled_from(["shutdown", "a death that the MPI does not survive", "all engines die"]))
 def test_at_the_end_everybody_is_told(seed, end):
     """Whatever is under way then: each client that is there hears why, and nothing begins any more."""
@@ -80,6 +81,9 @@ def test_at_the_end_everybody_is_told(seed, end):
     cluster = Cluster(rng, rng.randint(1, 4), rng.randint(1, 3), survives=end != "a death that the MPI does not survive")
     if cluster.survives:
         live(rng, cluster, 60)
+        if not cluster.clients:  # all have left
+            cluster.connect()
+            cluster.settle()
     else:
         for client in cluster.clients.values():
             for _ in range(5):
