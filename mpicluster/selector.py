@@ -15,7 +15,8 @@ import zmq
 
 __all__ = ["Selector", "Source"]
 
-_EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
+#: The option as an enum, the flag as a number: pyzmq takes each of these faster than the other.
+_EVENTS, _IN = zmq.EVENTS, int(zmq.POLLIN)
 
 
 class Source:

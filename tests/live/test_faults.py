@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import signal
@@ -39,7 +40,8 @@ def until(condition, what):
 
 
 def kill(pid):
-    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # MPICH's launcher may have been faster, after the first
+        os.kill(pid, signal.SIGKILL)
 
 
 def assert_everyone_was_told(rc, result, engine):

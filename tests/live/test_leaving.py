@@ -197,7 +197,7 @@ def test_a_client_that_loses_one_of_its_connections_is_lost(fresh, which, large)
         mine = [c.fd for c in psutil.Process().net_connections("tcp") if c.raddr and c.raddr.port == port]
         assert len(mine) == 2
         argument = np.zeros(60_000_000) if large else 5.0
-        result = other[0].apply_async(lambda x, s=0.5: __import__("time").sleep(s), argument)
+        result = other[0].apply_async(lambda x, s=2.5: __import__("time").sleep(s), argument)
         with socket.socket(fileno=os.dup(sorted(mine)[which])) as s:
             s.shutdown(socket.SHUT_RDWR)
         with pytest.raises(ClusterStopped, match="connection to the hub was lost"):
