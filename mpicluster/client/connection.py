@@ -357,6 +357,8 @@ class Connection:
                 if type(message) is m.Left:
                     self._leave_by = 0.0
                     continue
+                if type(message) is m.Farewell:
+                    self._hub_gone = True  # nothing follows: the hub waits for this end to close, for ZMQ drops what is unread then
                 try:
                     self._on_message(message, frame.buffer if frame is not None else None)
                 except (ClosedError, ClusterStopped):

@@ -348,8 +348,8 @@ class Router:
 
     @property
     def quiet(self) -> bool:
-        """Whether no engine is connected."""
-        return not self._engine_of
+        """Whether nobody is connected: each has heard the last word, and left."""
+        return not self._engine_of and not self.scheduler.clients
 
 
 def _rss() -> int:
