@@ -44,8 +44,6 @@ _NOBLOCK = int(zmq.NOBLOCK)
 _ASIDE = 0.02
 #: How long the hub may take to answer a goodbye.
 _LEAVE_WITHIN = 3.0
-#: How long last words are waited for.
-_LAST_WORDS = 1.0
 
 
 def _weakly(call: Callable[..., None]) -> Callable[..., None]:
@@ -84,8 +82,6 @@ class Connection:
         self._closed = self._hub_gone = False
         #: when the hub's answer to the goodbye is not waited for any more; 0 once it has come
         self._leave_by = math.inf
-        #: when the connection counts as lost, once the one that talks has ended: the other may still bring last words
-        self._lost_by = math.inf
         address = self._address()  # may raise: before there is anything to close
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         name = uuid.uuid4().hex.encode()
@@ -217,7 +213,7 @@ class Connection:
             with self._seat:
                 if not self._sitting:
                     self._sitting = mine = True
-            if not mine or self._lost_by < math.inf:
+            if not mine:
                 self._resume.set()
                 return
             if self._listening:
@@ -312,8 +308,7 @@ class Connection:
         """Wait for something and handle it; False when the connection is over."""
         self._handle_inbox()  # what a caller has left
         listen, wake, interrupt = self._sources
-        until = min(self._lost_by, self._leave_by if self._closed else math.inf)
-        ready = self._selector.wait(max(0.0, until - time.monotonic()) if until < math.inf else None)
+        ready = self._selector.wait(max(0.0, self._leave_by - time.monotonic()) if self._closed else None)
         self._listening = False
         if listen in ready:
             self._pull()
@@ -325,15 +320,10 @@ class Connection:
         for end in [s for s in self._ends if s in ready]:
             event = recv_monitor_message(end.socket)
             refused = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
-            if end is self._ends[1] and not refused:
-                self._lost_by = min(self._lost_by, time.monotonic() + _LAST_WORDS)
-                continue
             if listen.readable():
                 self._pull()
                 self._handle_inbox()  # its last words
             self._lose("the hub refused this client's key" if refused else "the connection to the hub was lost")
-        if time.monotonic() >= self._lost_by:
-            self._lose("the connection to the hub was lost")
         return not self._hub_gone and not (self._closed and time.monotonic() >= self._leave_by)
 
     def _lose(self, reason: str) -> None:
