@@ -101,7 +101,7 @@ class Client:
         self._uploads: dict[int, tuple[int, Sequence[Buffer], Outgoing]] = {}
         self._downloads: dict[tuple[int, int], tuple[m.Result, Incoming]] = {}
         #: shared memory through which chunks go to engines of this host, and that of engines; the listening thread's
-        self._ring = _ring()
+        self._ring = Ring.make()
         self._readers: dict[bytes, Reader | None] = {}
         self._questions: dict[int, Future[Any]] = {}
         self._next_task = 1
@@ -517,13 +517,6 @@ class Client:
             result._fail(kind(f"{result._name} has no result: {self._lost}"))
         for question in questions:
             question.set_exception(kind(f"there is no answer: {self._lost}"))
-
-
-def _ring() -> Ring | None:
-    try:
-        return Ring()
-    except (OSError, AttributeError):
-        return None  # not on this system
 
 
 def _find(profile: str, cluster: str | None, timeout: float | None) -> Contact:

@@ -307,6 +307,8 @@ class Connection:
     def _listen_once(self) -> bool:
         """Wait for something and handle it; False when the connection is over."""
         self._handle_inbox()  # what a caller has left
+        if self._hub_gone:
+            return False  # it was the farewell
         listen, wake, interrupt = self._sources
         ready = self._selector.wait(max(0.0, self._leave_by - time.monotonic()) if self._closed else None)
         self._listening = False

@@ -19,13 +19,6 @@ __all__ = ["PayloadLost", "Streams"]
 _READERS_KEPT = 16
 
 
-def _ring() -> Ring | None:
-    try:
-        return Ring()
-    except OSError:
-        return None
-
-
 class PayloadLost(RuntimeError):
     """The sender left before its payload was complete."""
 
@@ -35,7 +28,7 @@ class Streams:
 
     def __init__(self) -> None:
         #: memory through which chunks go to clients of this host; None if this system has no such thing
-        self.ring = _ring()
+        self.ring = Ring.make()
         #: rings of clients, by token, the one that was used last at the end
         self._readers: dict[bytes, Reader] = {}
         #: where the chunks of a payload may come from

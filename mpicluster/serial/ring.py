@@ -34,6 +34,14 @@ _USES = 255
 class Ring:
     """The sender's end. Not thread-safe."""
 
+    @classmethod
+    def make(cls) -> Ring | None:
+        """A new one; None if this system has no such thing."""
+        try:
+            return cls()
+        except (OSError, AttributeError):
+            return None
+
     def __init__(self) -> None:
         """Make one; `OSError` if this system has no such thing."""
         self._fd = os.memfd_create("mpicluster-ring", os.MFD_CLOEXEC)

@@ -166,7 +166,7 @@ def _slots_taken():
 def test_without_shared_memory_payloads_go_by_message(rc4, monkeypatch, side):
     """As they do from another host."""
     if side == "client":
-        monkeypatch.setattr(client_module, "_ring", lambda: None)
+        monkeypatch.setattr(client_module.Ring, "make", lambda: None)
     monkeypatch.setattr(client_module.Client, "_reader", lambda self, place: None)
     with Client(rc4.contact) as rc:
         data = np.arange(3_000_000)
