@@ -2,6 +2,9 @@
 
 It gives back work that has not begun, moves bulk payloads, mends the world after a death, and ends the process when the
 hub says so or is gone. It never runs user code.
+
+It also lets MPI go on: a rank that is through with a collective, or has left a send behind, may owe others an answer that MPI
+only gives within a call (seen with MPICH: the root of a broadcast waited for a rank that had long gone idle).
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ __all__ = ["Control", "Ledger"]
 
 #: A result that waits to be sent with others is sent by this thread after so many seconds.
 _STALE = 0.005
+#: How often MPI is let go on while the main thread waits, or runs code that does not call it.
+_PROGRESS_EVERY = 0.05
 #: How long this thread goes on looking after the last such result.
 _ATTENTIVE = 0.2
 
@@ -126,9 +131,15 @@ class Control(threading.Thread):
         selector = self._selector
         self._source = selector.register(self._socket)
         monitor, wake = selector.register(self._monitor), selector.register(self._wake_in)
+        helps = self._world.multithreaded and self._world.size > 1
+        progress_at = time.monotonic() + _PROGRESS_EVERY
         while not self.stopping.is_set():
-            attentive = time.monotonic() < self._attentive_until
-            ready = selector.wait(_STALE if attentive else None)
+            now = time.monotonic()
+            if helps and now >= progress_at:
+                self._world.progress()
+                progress_at = now + _PROGRESS_EVERY
+            attentive = now < self._attentive_until
+            ready = selector.wait(_STALE if attentive else _PROGRESS_EVERY if helps else None)
             if wake in ready:
                 while wake.readable():
                     self._wake_in.recv()

@@ -16,6 +16,7 @@ from typing import Any
 
 import zmq
 
+from mpicluster.engine.collective import leave_together
 from mpicluster.engine.control import Control, Ledger
 from mpicluster.engine.exchange import Abandoned
 from mpicluster.engine.executor import Executor
@@ -202,6 +203,7 @@ class _Door:
     def __init__(self, engine: Engine, task: m.Assign) -> None:
         self._engine = engine
         self._task = task
+        self._comm: MPI.Intracomm | None = None
 
     @property
     def position(self) -> int:
@@ -221,9 +223,13 @@ class _Door:
                 if isinstance(answer, m.Abandon):
                     raise Abandoned
                 metas = [meta for count, meta in answer.metas for _ in range(count)]
-                return engine.world.group(self._task.targets, answer.epoch, keep=answer.keep), metas
+                self._comm = engine.world.group(self._task.targets, answer.epoch, keep=answer.keep)
+                return self._comm, metas
 
     def part(self) -> None:
+        if self._comm is None:
+            return  # they have not met
+        leave_together(self._comm)
         self._engine.world.release()
 
 

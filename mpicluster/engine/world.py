@@ -91,6 +91,13 @@ class World:
         """A communicator of the ranks on this host, to be freed by the caller. Collective."""
         return self.wire.Split_type(MPI.COMM_TYPE_SHARED)
 
+    def progress(self) -> None:
+        """Let MPI go on with what this rank has begun and others wait for: it does so only within its calls."""
+        try:
+            self.wire.Iprobe()  # of a communicator with others in it: MPICH looks at nothing else for COMM_SELF
+        except MPI.Exception:
+            pass  # a rank died: the world is about to be mended
+
     def group(self, engines: Sequence[int], epoch: int, *, keep: bool) -> MPI.Intracomm:
         """The communicator of exactly these engines, in this order. Collective over them.
 

@@ -237,8 +237,10 @@ def test_parts_of_any_size(rc, nbytes):
 
 
 def test_an_object_of_many_arrays(rc):
+    """Again and again: MPICH left the root waiting for a rank that had gone, in one push of thirty."""
     arrays = [np.full(2_500, i) for i in range(400)]
-    rc[:].push({"l": arrays}, block=True)
+    for _ in range(20):
+        rc[:].push({"l": arrays}, block=False).get(timeout=TIMEOUT)
     assert all(all(np.array_equal(x, y) for x, y in zip(back, arrays, strict=True)) for back in rc[:]["l"])
 
 

@@ -395,6 +395,18 @@ def test_no_cluster(tmp_path, monkeypatch):
         mpicluster.Client()
 
 
+@pytest.mark.parametrize("meanwhile", ["pass", "import time; time.sleep(3)"], ids=["idle", "busy"])
+def test_a_send_that_was_left_behind_arrives(rc4, meanwhile):
+    """Though its rank has gone idle, or computes: MPI needs its help, and gets it."""
+    rc4[:].execute("import numpy as np; data = np.arange(2_000_000)", block=True)
+    rc4[0].execute("left = [comm.Isend(data, dest=1), comm.Isend(data, dest=2)]", block=True)
+    meanwhile = rc4[0].execute(meanwhile, block=False)
+    received = rc4[[1, 2]].execute("comm.Recv(data, source=0)", block=False)
+    received.get(timeout=TIMEOUT)
+    meanwhile.get(timeout=TIMEOUT)
+    rc4[0].execute("[r.Wait() for r in left]", block=False).get(timeout=TIMEOUT)
+
+
 def test_two_clients_with_eight_threads_each_get_only_their_own_results(rc4):
     with Client(rc4.contact) as other:
 
