@@ -31,7 +31,7 @@ __all__ = ["Control", "Ledger"]
 #: A result that waits to be sent with others is sent by this thread after so many seconds.
 _STALE = 0.005
 #: How often MPI is let go on while the main thread waits, or runs code that does not call it.
-_PROGRESS_EVERY = 0.05
+_PROGRESS_EVERY = 0.1
 #: How long this thread goes on looking after the last such result.
 _ATTENTIVE = 0.2
 
