@@ -16,6 +16,7 @@ __all__ = [
     "MAX_FRAME",
     "MAX_LOST",
     "MAX_OUTPUT",
+    "OUTPUT_KEPT",
     "PREFETCH_TIME",
     "RING_SLOTS",
     "START_TIMEOUT",
@@ -54,8 +55,10 @@ GROUPS_KEPT = 512
 #: Work that an engine should have ahead, so that it never waits for the hub.
 PREFETCH_TIME = 0.02
 PREFETCH_MAX = 256
-#: Standard output kept of one task.
-MAX_OUTPUT = 1024 * 1024
+#: What one task may write on one engine ...
+MAX_OUTPUT = 64 * 1024 * 1024
+#: ... and how much of it a client keeps, the newest.
+OUTPUT_KEPT = 16 * 1024 * 1024
 
 CONNECT_TIMEOUT = 10.0
 START_TIMEOUT = 120.0

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from mpicluster.errors import NoEnginesRegistered, TargetError
 
-__all__ = ["Targets", "resolve", "select"]
+__all__ = ["Targets", "parse_task_id", "resolve", "select", "task_id"]
 
 #: ``"all"`` follows the cluster; an int, a slice or a sequence of ints selects by engine id or by position.
 Targets: TypeAlias = "str | int | slice | Iterable[int] | None"
@@ -71,3 +71,22 @@ def resolve(targets: str | int | Sequence[int], ids: Sequence[int]) -> list[int]
         one of them is gone.
     """
     return select(targets, ids)
+
+
+def task_id(client: str, task: int, engine: int = -1) -> str:
+    """The id of a client's task, or of one engine's part of it: what IPython Parallel calls a msg_id."""
+    return f"{client}_{task}" if engine < 0 else f"{client}_{task}_{engine}"
+
+
+def parse_task_id(text: str) -> tuple[str, int, int]:
+    """Client, task and engine (-1: all of it) of an id.
+
+    Raises
+    ------
+    ValueError
+        it is none.
+    """
+    client, *numbers = text.split("_") if isinstance(text, str) else [""]
+    if not client or not 1 <= len(numbers) <= 2 or not all(n.isascii() and n.isdigit() for n in numbers):
+        raise ValueError(f"{text!r} is not the id of a task")
+    return client, int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else -1

@@ -109,6 +109,8 @@ class Client:
         self._callbacks: ThreadPoolExecutor | None = None
         place = m.RingPlace(*self._ring.place) if self._ring is not None else None
         self._connection = Connection(self.contact, self._on_message, self._on_lost, place)
+        #: what its tasks' ids begin with
+        self.id = self._connection.name
         self._closer = weakref.finalize(self, Connection.close, self._connection)
         try:
             self._await_welcome(timeout if timeout is not None else CONNECT_TIMEOUT)
@@ -228,10 +230,10 @@ class Client:
             if targets is None:
                 for i in range(count):
                     self._pending[first + i] = _Pending(result, first_slot + i)
-                result.msg_ids.extend(range(first, first + count))
+                result._number(first_slot, first)
             else:
                 self._pending[first] = _Pending(result, {target: first_slot + i for i, target in enumerate(targets)})
-                result.msg_ids.extend([first] * len(targets))
+                result._number(first_slot, first, targets)
             if buffers:
                 self._uploads[first] = (-1, buffers, Outgoing(buffers))
         message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries)
@@ -371,6 +373,9 @@ class Client:
 
     def _take(self, message: m.ToClient) -> bool:
         """Handle a small result in the thread of a caller, which may be interrupted at any time."""
+        if type(message) is m.Written:
+            self._on_written(message)
+            return True
         if type(message) is not m.Result or message.sizes or self._downloads:
             return False
         pending = self._pending.get(message.task)
@@ -386,6 +391,8 @@ class Client:
         kind = type(message)
         if kind is m.Result:
             self._on_result(message)  # type: ignore[arg-type]
+        elif kind is m.Written:
+            self._on_written(message)  # type: ignore[arg-type]
         elif kind is m.Chunk:
             self._on_chunk(message, frame)  # type: ignore[arg-type]
         elif kind is m.Credit:
@@ -420,7 +427,7 @@ class Client:
             except (MemoryError, ValueError) as e:
                 self._connection.say([m.Credit(message.task, message.engine, -1)])
                 why = f"no memory here for a result of {sum(message.sizes)} bytes: {e}".encode()
-                message = m.Result(message.task, message.engine, m.LOST, why, [], message.started, message.completed, "", "")
+                message = m.Result(message.task, message.engine, m.LOST, why, [], message.started, message.completed)
                 self._deliver(message, ())
                 return
             self._downloads[message.task, message.engine] = (message, incoming)
@@ -429,6 +436,13 @@ class Client:
             return
         self._downloads.pop((message.task, message.engine), None)
         self._deliver(message, ())
+
+    def _on_written(self, message: m.Written) -> None:
+        with self._guard:
+            pending = self._pending.get(message.task)
+            slot = None if pending is None else pending.slots if isinstance(pending.slots, int) else pending.slots.get(message.engine)
+        if pending is not None and slot is not None:
+            pending.result._write(slot, message.output)
 
     def _deliver(self, message: m.Result, buffers: Sequence[Any]) -> None:
         with self._guard:

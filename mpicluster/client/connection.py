@@ -84,7 +84,9 @@ class Connection:
         self._leave_by = math.inf
         address = self._address()  # may raise: before there is anything to close
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        name = uuid.uuid4().hex.encode()
+        #: this client's id
+        self.name = uuid.uuid4().hex
+        name = self.name.encode()
         self._listen = self._socket(name + b"r", address)
         self._talk = self._socket(name + b"t", address)
         self._monitors = [
@@ -113,7 +115,7 @@ class Connection:
         self._listening = False
         self._resume = threading.Event()
         with contextlib.suppress(zmq.Again):  # refused already: the monitor says so to the thread
-            self._listen.send(frames.pack([m.Hello(name.decode(), frames.VERSION, ring)]), zmq.NOBLOCK)
+            self._listen.send(frames.pack([m.Hello(self.name, frames.VERSION, ring)]), zmq.NOBLOCK)
         self._thread = threading.Thread(target=self._run, name="mpicluster-client", daemon=True)
         self._thread.start()
 

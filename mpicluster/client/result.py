@@ -6,15 +6,19 @@ Answers are kept as bytes until somebody asks: unpickling happens in the thread 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpicluster.errors import EngineError, TaskAborted
+from mpicluster.client.metadata import Metadata, Written
+from mpicluster.errors import EngineError, RemoteError, TaskAborted
+from mpicluster.ids import task_id
 from mpicluster.serial.failure import compose, restore
 from mpicluster.serial.payload import decode
 from mpicluster.wire import messages as m
@@ -26,7 +30,8 @@ __all__ = ["AsyncMapResult", "AsyncResult", "Reply"]
 
 #: results that somebody is to be told of: they, and their clients, are kept until then
 _awaited: set[Future[Any]] = set()
-_STATUS = {m.OK: "ok", m.FAILED: "error", m.ABANDONED: "error", m.ABORTED: "aborted", m.LOST: "lost"}
+_STATUS = {m.OK: "ok", m.ABORTED: "aborted", m.LOST: "lost"} | dict.fromkeys((m.FAILED, m.ABANDONED, m.UNMET, m.REFUSED, m.LATE), "error")
+_METADATA = frozenset(Metadata()) - {"label"}
 
 
 class Reply(NamedTuple):
@@ -69,8 +74,13 @@ class AsyncResult(Future[Any]):
         self._error: BaseException | None = None
         self._decoding = threading.Lock()
         self._submitted = time.time()
-        #: task numbers at the hub, in order of slots
-        self.msg_ids: list[int] = []
+        #: what slots have written, and the same in the order in which it came, if somebody follows it
+        self._written: dict[int, Written] = {}
+        self.log: deque[tuple[int, m.Piece]] | None = None
+        #: the client's numbers of its tasks: runs of slots, each with the first of them and the engines if it is one for several
+        self._runs: list[tuple[int, int, Sequence[int] | None]] = []
+        #: a person's word for it
+        self.label = ""
 
     # -- the client's side -------------------------------------------------------------------------------------------
 
@@ -81,6 +91,8 @@ class AsyncResult(Future[Any]):
                 return
             if self._replies[slot] is None:
                 self._replies[slot] = reply
+                if reply.message.output:
+                    self._keep(slot, reply.message.output)
             self._missing.discard(slot)
             if self._missing:
                 self._arrival.notify_all()
@@ -90,6 +102,43 @@ class AsyncResult(Future[Any]):
             self.set_running_or_notify_cancel()
         else:
             self.set_result(None)  # the value itself is decoded by whoever asks
+
+    def _write(self, slot: int, pieces: Sequence[m.Piece]) -> None:
+        """A slot's task writes while it runs."""
+        with self._arrival:
+            self._keep(slot, pieces)
+            self._arrival.notify_all()
+
+    def _keep(self, slot: int, pieces: Sequence[m.Piece]) -> None:
+        self._written.setdefault(slot, Written()).add(pieces)
+        if self.log is not None:
+            self.log.extend((slot, piece) for piece in pieces)
+
+    def _number(self, slot: int, task: int, engines: Sequence[int] | None = None) -> None:
+        """The slots from this one on have the tasks from ``task`` on; or they are the engines' parts of one task."""
+        self._runs.append((slot, task, engines))
+
+    def _tasks(self) -> list[int]:
+        """The client's numbers of its tasks."""
+        tasks: list[int] = []
+        ends = [slot for slot, _, _ in self._runs[1:]] + [len(self._replies)]
+        for (slot, task, engines), end in zip(self._runs, ends, strict=True):
+            tasks.extend([task] if engines is not None else range(task, task + end - slot))
+        return tasks
+
+    def _id_of(self, slot: int) -> str | None:
+        position = bisect.bisect_right(self._runs, slot, key=lambda run: run[0]) - 1
+        if position < 0:
+            return None
+        start, task, engines = self._runs[position]
+        if engines is None:
+            return task_id(self._client.id, task + slot - start)
+        return task_id(self._client.id, task, engines[slot - start])
+
+    @property
+    def msg_ids(self) -> list[str]:
+        """Ids of the tasks, in order of slots: unique for ever, and known to the hub's history."""
+        return [i for i in map(self._id_of, range(len(self._replies))) if i is not None]
 
     def _fail(self, error: Exception) -> None:
         """No answer will come any more; called in the listening thread, or by `close`."""
@@ -282,30 +331,36 @@ class AsyncResult(Future[Any]):
 
     @property
     def metadata(self) -> Any:
-        """What is known of each slot: a dict, or a list of dicts."""
+        """What is known of each slot: a `Metadata`, or a list of them."""
         records = [self._record(i, r) for i, r in enumerate(self._replies)]
         return records[0] if self._single else records
 
-    def _record(self, slot: int, reply: Reply | None) -> dict[str, Any]:
-        known: dict[str, Any] = {
-            "msg_id": self.msg_ids[slot] if slot < len(self.msg_ids) else None,
-            "engine_id": None,
-            "status": None,
-            "submitted": _moment(self._submitted),
-            "started": None,
-            "completed": None,
-            "received": None,
-            "stdout": "",
-            "stderr": "",
-        }
+    def _record(self, slot: int, reply: Reply | None) -> Metadata:
+        record = Metadata(msg_id=self._id_of(slot), submitted=_moment(self._submitted), label=self.label or None)
         if reply is not None:
             x = reply.message
-            known.update(engine_id=x.engine if x.engine >= 0 else None, status=_STATUS[x.outcome], stdout=x.stdout, stderr=x.stderr)
-            known.update(started=_moment(x.started), completed=_moment(x.completed), received=_moment(reply.received))
-        return known
+            record.update(engine_id=x.engine if x.engine >= 0 else None, status=_STATUS[x.outcome])
+            record.update(started=_moment(x.started), completed=_moment(x.completed), received=_moment(reply.received))
+            if x.outcome not in (m.OK, m.ABORTED):
+                record.error = self._error_of(reply)
+        written = self._written.get(slot)
+        if written is not None:
+            displayed = written.displayed
+            results = [d for d in displayed if d["output_type"] == "execute_result"]
+            record.update(stdout=written.stdout, stderr=written.stderr, data=written.data)
+            record.outputs = [d for d in displayed if d["output_type"] != "execute_result"]
+            record.execute_result = results[-1] if results else None
+        return record
+
+    def _error_of(self, reply: Reply) -> str:
+        try:
+            self._decode_slot(reply)
+        except Exception as e:  # noqa: BLE001 - the remote failure, of any type
+            return "\n".join(e.render_traceback()) if isinstance(e, RemoteError) else f"{type(e).__name__}: {e}"
+        return ""
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("stdout", "stderr", "engine_id", "status", "submitted", "started", "completed", "received", "msg_id"):
+        if name in _METADATA:
             records = self.metadata
             return records[name] if isinstance(records, dict) else [r[name] for r in records]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -353,7 +408,7 @@ class AsyncResult(Future[Any]):
         """
         if self.done():
             return self.cancelled()
-        return self._client._cancel(self.msg_ids)
+        return self._client._cancel(self._tasks())
 
     def abort(self) -> None:
         """`cancel`, but an error when it is done.
@@ -397,7 +452,7 @@ class AsyncResult(Future[Any]):
             await there
         except asyncio.CancelledError:
             if not self.done():
-                self._client._withdraw(self.msg_ids)
+                self._client._withdraw(self._tasks())
             raise
         return self.result()
 

@@ -20,6 +20,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from mpicluster.config import HEAL_TIMEOUT, STOP_GRACE
+from mpicluster.engine.output import Recorder
 from mpicluster.engine.streams import Streams
 from mpicluster.engine.world import MPI, World, WorldBroken
 from mpicluster.selector import Selector
@@ -32,6 +33,10 @@ __all__ = ["Control", "Ledger"]
 _STALE = 0.005
 #: How often MPI is let go on while the main thread waits, or runs code that does not call it.
 _PROGRESS_EVERY = 0.1
+#: How often what a task writes is sent on while it runs.
+_LIVE = 0.02
+#: Messages of output sent before others are heard.
+_AT_A_TIME = 8
 #: How long this thread goes on looking after the last such result.
 _ATTENTIVE = 0.2
 
@@ -88,6 +93,7 @@ class Control(threading.Thread):
         door: tuple[Any, str],
         ledger: Ledger,
         streams: Streams,
+        recorder: Recorder,
         context: Any,
     ) -> None:
         super().__init__(name="mpicluster-control", daemon=True)
@@ -97,19 +103,19 @@ class Control(threading.Thread):
         self._socket, address = door
         self._ledger = ledger
         self._streams = streams
+        self._recorder = recorder
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._socket.connect(address)  # from here on the monitor sees it end
-        self._wake_in = context.socket(zmq.PAIR)
-        self._wake_in.bind("inproc://wake")
-        self._wake_out = context.socket(zmq.PAIR)
-        self._wake_out.connect("inproc://wake")
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         #: readable for the main thread when it must stop waiting
         self.end_of_waits = context.socket(zmq.PAIR)
         self.end_of_waits.bind("inproc://end")
         self._end = context.socket(zmq.PAIR)
         self._end.connect("inproc://end")
         self._selector = Selector()
-        self._attentive_until = 0.0
+        #: until when this thread looks for results, and for output, that wait to be sent
+        self._attentive_until = self._listening_until = 0.0
+        recorder.on_write = self._watch_output
         ring = m.RingPlace(*streams.ring.place) if streams.ring is not None else None
         self._socket.send(frames.pack([m.Register(info, "control", world.library(), world.survives(), ring)]), zmq.NOBLOCK)
 
@@ -122,7 +128,15 @@ class Control(threading.Thread):
             asleep = now > self._attentive_until - 4 * _STALE  # or about to fall asleep
             self._attentive_until = now + _ATTENTIVE
             if asleep:
-                self._wake_out.send(b"")
+                os.eventfd_write(self._wake, 1)
+
+    def _watch_output(self) -> None:
+        """A task writes (in whatever thread): see that it is sent soon."""
+        now = time.monotonic()
+        asleep = now > self._listening_until - 2 * _LIVE
+        self._listening_until = now + _ATTENTIVE
+        if asleep:
+            os.eventfd_write(self._wake, 1)
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -130,19 +144,22 @@ class Control(threading.Thread):
         """Serve until the cluster ends."""
         selector = self._selector
         self._source = selector.register(self._socket)
-        monitor, wake = selector.register(self._monitor), selector.register(self._wake_in)
+        monitor, wake = selector.register(self._monitor), selector.register(self._wake)
         helps = self._world.multithreaded and self._world.size > 1
         progress_at = time.monotonic() + _PROGRESS_EVERY
+        written_at = 0.0
         while not self.stopping.is_set():
             now = time.monotonic()
             if helps and now >= progress_at:
                 self._world.progress()
                 progress_at = now + _PROGRESS_EVERY
-            attentive = now < self._attentive_until
-            ready = selector.wait(_STALE if attentive else _PROGRESS_EVERY if helps else None)
+            attentive, listening = now < self._attentive_until, now < self._listening_until
+            ready = selector.wait(_STALE if attentive else _LIVE if listening else _PROGRESS_EVERY if helps else None)
             if wake in ready:
-                while wake.readable():
-                    self._wake_in.recv()
+                os.eventfd_read(self._wake)
+            if listening and now >= written_at + _LIVE:
+                written_at = now
+                self._send_written(now)
             if attentive:
                 late = self._ledger.take_outbox()
                 if late:
@@ -155,9 +172,17 @@ class Control(threading.Thread):
         selector.close()
         self._socket.disable_monitor()
         self._end.send(b"")
-        for s in (self._socket, self._wake_in, self._monitor, self._wake_out):
+        for s in (self._socket, self._monitor):
             s.close(linger=0)
         self._end.close()
+
+    def _send_written(self, now: float) -> None:
+        for _ in range(_AT_A_TIME):
+            written = self._recorder.take()
+            if written is None:
+                return
+            self._say([written])
+        self._listening_until = now + _ATTENTIVE  # there is more
 
     def _drain(self) -> None:
         while not self.stopping.is_set() and self._source.readable():

@@ -20,7 +20,8 @@ from mpicluster.engine.collective import leave_together
 from mpicluster.engine.control import Control, Ledger
 from mpicluster.engine.exchange import Abandoned
 from mpicluster.engine.executor import Executor
-from mpicluster.engine.namespace import Namespace, Output
+from mpicluster.engine.namespace import Namespace
+from mpicluster.engine.output import Recorder
 from mpicluster.engine.streams import PayloadLost, Streams
 from mpicluster.engine.world import MPI, World, WorldBroken
 from mpicluster.selector import Selector
@@ -54,10 +55,13 @@ class Engine:
         self._socket.connect(address)
         self.ledger = Ledger()
         self.streams = Streams()
+        self.recorder = Recorder()
         register = m.Register(self.info, "main", world.library(), world.survives())
         try:
             self._socket.send(frames.pack([register]), _NOBLOCK)
-            self.control = Control(world, self.info, door(b"e%dc" % world.id, self._context), self.ledger, self.streams, self._context)
+            self.control = Control(
+                world, self.info, door(b"e%dc" % world.id, self._context), self.ledger, self.streams, self.recorder, self._context
+            )
         except zmq.Again:  # it has closed the connection: there is nobody to wait for
             raise ConnectionError("the hub is gone, or has refused this engine; its log says which") from None
         self._selector = Selector()
@@ -67,7 +71,6 @@ class Engine:
         self._give_names()
         self._epoch_given = world.epoch
         self._executor = Executor(self.namespace)
-        self._output = Output()
         self._queue: deque[m.Assign | m.Forget] = deque()
         self._last_sent = 0.0
 
@@ -146,7 +149,7 @@ class Engine:
             self._give_names()
         started = time.time()
         outcome, data, sizes = m.OK, b"", []
-        self._output.begin()
+        self.recorder.begin(task.seq)
         try:
             result = self._executor.run(task, _Door(self, task))
             started = result.started
@@ -164,10 +167,12 @@ class Engine:
         except BaseException as e:  # noqa: BLE001 - user code may raise anything
             outcome, data = m.FAILED, self._failure(task, e)
         finally:
-            stdout, stderr = self._output.end()
+            before, output, outputs = self.recorder.end()
         if task.sizes:
             self.streams.drop(task.seq)
-        return m.Done(task.seq, outcome, data, sizes, started, time.time(), stdout, stderr)
+        for message in before:
+            self.ledger.put(message)
+        return m.Done(task.seq, outcome, data, sizes, started, time.time(), output, outputs)
 
     def _failure(self, task: m.Assign, error: BaseException) -> bytes:
         where: dict[str, int | str] = {

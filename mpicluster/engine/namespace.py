@@ -1,18 +1,15 @@
-"""What user code sees on an engine: the module ``__main__``, and where its output goes."""
+"""What user code sees on an engine: the module ``__main__``."""
 
 from __future__ import annotations
 
 import builtins
-import io
-import os
 import sys
 import types
-from typing import Any, TextIO
+from typing import Any
 
-from mpicluster.config import MAX_OUTPUT
 from mpicluster.serial.functions import bind_namespace
 
-__all__ = ["Namespace", "Output"]
+__all__ = ["Namespace"]
 
 
 class Namespace:
@@ -86,84 +83,3 @@ class Namespace:
 
 def _show_nothing(*_args: Any, **_options: Any) -> None:
     """Stands for what would print a traceback on the engine."""
-
-
-class _Stream(io.TextIOBase):
-    """Stands for ``sys.stdout`` or ``sys.stderr``: keeps what a task writes, passes on the rest."""
-
-    def __init__(self, original: TextIO) -> None:
-        self._original = original
-        self._kept: list[str] | None = None
-        self._size = 0
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return "utf-8"
-
-    @property
-    def buffer(self) -> io.BufferedWriter:
-        """For those who write bytes."""
-        return io.BufferedWriter(_Bytes(self))
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._original.fileno()
-
-    def write(self, text: str) -> int:
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        kept = self._kept  # another thread may write while the task ends
-        if kept is None:
-            return self._original.write(text)
-        room = MAX_OUTPUT - self._size
-        if room > 0:
-            kept.append(text[:room])
-            if len(text) >= room:
-                kept.append(f"\n[output above {MAX_OUTPUT} characters was dropped]\n")
-        self._size += len(text)
-        return len(text)
-
-    def flush(self) -> None:
-        if self._kept is None:
-            self._original.flush()
-
-    def begin(self) -> None:
-        self._kept, self._size = [], 0
-
-    def end(self) -> str:
-        kept, self._kept = self._kept, None
-        return "".join(kept).encode("utf-8", "backslashreplace").decode() if kept else ""
-
-
-class _Bytes(io.RawIOBase):
-    """The bytes beneath a stream."""
-
-    def __init__(self, stream: _Stream) -> None:
-        self._stream = stream
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._stream.write(bytes(data).decode(errors="replace"))
-        return len(data)
-
-
-class Output:
-    """Standard output and error of this process; its standard input is empty, since nobody is there to type."""
-
-    def __init__(self) -> None:
-        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - for the life of the process
-        self.out, self.err = _Stream(sys.stdout), _Stream(sys.stderr)
-        sys.stdout, sys.stderr = self.out, self.err
-
-    def begin(self) -> None:
-        """Keep what is written from now on."""
-        self.out.begin()
-        self.err.begin()
-
-    def end(self) -> tuple[str, str]:
-        """What was written since `begin`: standard output and error."""
-        return self.out.end(), self.err.end()

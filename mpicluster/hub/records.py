@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 
 from mpicluster.errors import ProtocolError
-from mpicluster.wire.messages import EngineInfo, RingPlace, Submit
+from mpicluster.wire.messages import Done, EngineInfo, RingPlace, Submit
 
 __all__ = ["TRANSITIONS", "CancelRequest", "ClientRecord", "EngineRecord", "Job", "Part", "State"]
 
@@ -71,7 +71,7 @@ class Job:
 class Part:
     """What one engine does of a job."""
 
-    __slots__ = ("avoid", "engine", "index", "job", "lost", "remaining", "retries", "seq", "state")
+    __slots__ = ("avoid", "done", "engine", "index", "job", "lost", "outputs", "remaining", "retries", "seq", "state")
 
     def __init__(self, job: Job, index: int, engine: int | None) -> None:
         self.job = job
@@ -88,6 +88,9 @@ class Part:
         self.avoid: int | None = None
         #: bytes of its result that have not passed yet
         self.remaining = 0
+        #: how many messages of output have come from its engine, and its result, if that was faster than they
+        self.outputs = 0
+        self.done: Done | None = None
 
     @property
     def task(self) -> int:

@@ -74,6 +74,7 @@ class Scheduler:
             m.Goodbye: self._goodbye,
             m.Shutdown: self._shutdown,
             m.Done: self._done,
+            m.Output: self._output,
             m.Ready: self._ready,
             m.Withdrawn: self._withdrawn,
             m.Healed: self._healed,
@@ -101,7 +102,7 @@ class Scheduler:
             if type(message) is m.Chunk or type(message) is m.Credit:
                 self._client_stream(client, message, frame)
             else:
-                self._on[type(message)](client, message, now)
+                self._handler(message)(client, message, now)
 
     def from_engine(self, engine_id: int, message: m.FromEngine, now: float, frame: Sized | None = None) -> None:
         """A message of a registered engine.
@@ -117,7 +118,13 @@ class Scheduler:
         if type(message) is m.Chunk or type(message) is m.Credit:
             self._engine_stream(engine, message, frame)
         else:
-            self._on[type(message)](engine, message, now)
+            self._handler(message)(engine, message, now)
+
+    def _handler(self, message: m.Message) -> Callable[[Any, Any, float], None]:
+        try:
+            return self._on[type(message)]
+        except KeyError:
+            raise ProtocolError(f"a {type(message).__name__} is not for the scheduler") from None
 
     def register(self, message: m.Register, address: bytes, now: float) -> None:
         """One of an engine's two channels is here.
@@ -157,9 +164,16 @@ class Scheduler:
 
     def engine_lost(self, engine_id: int, reason: str, now: float) -> None:
         """An engine's process is gone, or one of its channels: it is told to end then."""
-        engine = self.engines.pop(engine_id, None) or self.arriving.pop(engine_id, None)
-        if engine is None:
+        if engine_id in self.engines and self.ended is None:
+            engine = self.engines[engine_id]
+            for part in [p for p in engine.parts.values() if p.done is not None]:
+                assert part.done is not None
+                part.outputs = part.done.outputs  # no more of them will come
+                self._done(engine, part.done, now)
+        gone = self.engines.pop(engine_id, None) or self.arriving.pop(engine_id, None)
+        if gone is None:
             return
+        engine = gone
         self._out += [Send(a, m.Stop("the hub has lost a connection to it")) for a in (engine.control,) if a]
         if self.ended is not None:
             return
@@ -202,7 +216,7 @@ class Scheduler:
         for task in tasks:
             if task not in client.parts:
                 for engine in message.targets or [-1]:
-                    self._tell(client, m.Result(task, engine, m.LOST, why.encode(), [], 0.0, 0.0, "", ""))
+                    self._tell(client, m.Result(task, engine, m.LOST, why.encode(), [], 0.0, 0.0))
 
     def end(self, reason: str) -> None:
         """End the cluster."""
@@ -344,6 +358,7 @@ class Scheduler:
         job, submit = part.job, part.job.submit
         engine.seq += 1
         part.seq, part.engine = engine.seq, engine.info.id
+        part.outputs, part.done = 0, None
         if not engine.parts:
             engine.begun_at = now
         engine.hold(part)
@@ -382,6 +397,9 @@ class Scheduler:
             if message.seq > engine.seq:
                 raise ProtocolError(f"engine {engine.info.id} finished assignment {message.seq}, which it never had")
             return  # given up meanwhile: its collective was abandoned
+        if message.outputs > part.outputs:
+            part.done = message  # what it has written is on the way
+            return
         entered = part.state is State.ENTERED
         if message.sizes and message.outcome in (m.OK, m.FAILED):
             part.to("deliver")
@@ -413,8 +431,7 @@ class Scheduler:
             message.sizes,
             message.started,
             message.completed,
-            message.stdout,
-            message.stderr,
+            message.output,
             engine.ring if message.sizes else None,
         )
         self._tell(job.client, result)
@@ -428,6 +445,16 @@ class Scheduler:
         else:
             self._close_part(part)
 
+    def _output(self, engine: EngineRecord, message: m.Output, now: float) -> None:
+        """A task writes. Its result waits for all of it: they come by two ways."""
+        part = engine.parts.get(message.seq)
+        if part is None:
+            return
+        part.outputs += 1
+        self._tell(part.job.client, m.Written(part.task, engine.info.id, message.output))
+        if part.done is not None:
+            self._done(engine, part.done, now)
+
     def _tell(self, client: ClientRecord, message: m.Message) -> None:
         if client.address in self.clients:
             self._out.append(Send(client.address, message))
@@ -436,7 +463,7 @@ class Scheduler:
         """End a part without its engine's word."""
         engine = part.engine if part.engine is not None else -1
         part.job.answered |= outcome != m.ABORTED
-        self._tell(part.job.client, m.Result(part.task, engine, outcome, data, [], 0.0, 0.0, "", ""))
+        self._tell(part.job.client, m.Result(part.task, engine, outcome, data, [], 0.0, 0.0))
         self._close_part(part)
 
     def _close_part(self, part: Part) -> None:

@@ -15,12 +15,13 @@ import msgspec
 
 __all__ = [
     "Abandon",
+    "Answer",
     "Assign",
     "Cancel",
     "Chunk",
     "ClientMessage",
-    "COLLECTIVES",
     "Collective",
+    "COLLECTIVES",
     "Credit",
     "Done",
     "EngineInfo",
@@ -29,36 +30,63 @@ __all__ = [
     "Enter",
     "Expect",
     "Farewell",
+    "Find",
     "Forget",
+    "Free",
+    "Freed",
     "FromEngine",
     "Goodbye",
+    "Halt",
     "Heal",
-    "HealFailed",
     "Healed",
+    "HealFailed",
     "Hello",
+    "Interrupt",
     "Left",
     "Message",
+    "Needs",
+    "Output",
+    "Piece",
+    "Purge",
+    "Question",
+    "QueueStatus",
     "ReaderGone",
     "Ready",
+    "Recall",
+    "Recalled",
+    "Refresh",
+    "Refreshed",
     "Register",
     "Registered",
+    "Resubmit",
     "Result",
     "RingPlace",
+    "SendSignal",
     "Shutdown",
+    "Signal",
     "Status",
     "StatusReply",
     "Stop",
+    "Stuck",
     "Submit",
+    "Terms",
     "ToClient",
     "Verdict",
     "Welcome",
     "Withdraw",
     "Withdrawn",
+    "Written",
 ]
 
 #: How targets of one task meet over MPI: "" for not at all.
 Collective: TypeAlias = str
-COLLECTIVES = ("", "bcast", "scatter", "gather", "reduce")
+COLLECTIVES = ("", "bcast", "scatter", "gather", "reduce", "spmd")
+
+
+#: Something that a task has written: where, and what. UTF-8 for `STDOUT` and `STDERR`; for `DISPLAY`, an output as notebooks have it
+#: (output_type display_data, execute_result, update_display_data or clear_output), as JSON; for `DATA`, what was published, as a payload.
+Piece: TypeAlias = tuple[int, bytes]
+STDOUT, STDERR, DISPLAY, DATA = 1, 2, 3, 4
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -96,6 +124,37 @@ class Hello(_Message, frozen=True, tag=10):
     ring: RingPlace | None = None
 
 
+class Needs(_Message, frozen=True, tag=3):
+    """Other tasks on which a task depends: all of them, or any, that ended well, or not, or either."""
+
+    #: tasks of the same client, and the engine of a part (-1: the whole task)
+    own: list[tuple[int, int]]
+    #: tasks of other clients, by their ids
+    others: list[tuple[str, int, int]]
+    all: bool = True
+    success: bool = True
+    failure: bool = False
+
+
+class Terms(_Message, frozen=True, tag=4):
+    """What is asked of a submission beyond that it is run. All durations are seconds; 0 for no limit."""
+
+    #: a person's word for it
+    label: str = ""
+    #: not before these
+    after: Needs | None = None
+    #: where these ran
+    follow: Needs | None = None
+    #: when it must have begun
+    timeout: float = 0.0
+    #: how long it may run
+    time_limit: float = 0.0
+    #: higher first, among the tasks of one client
+    priority: int = 0
+    #: whether its results are nobody's but this client's, and are not to be remembered
+    forget: bool = False
+
+
 class Submit(_Message, frozen=True, tag=11):
     """One call, or all calls of a map: tasks ``first``, ``first + 1``, ...
 
@@ -116,6 +175,7 @@ class Submit(_Message, frozen=True, tag=11):
     sizes: list[int]
     collective: Collective
     retries: int
+    terms: Terms | None = None
 
 
 class Cancel(_Message, frozen=True, tag=12):
@@ -123,6 +183,65 @@ class Cancel(_Message, frozen=True, tag=12):
 
     request: int
     tasks: list[int]
+
+
+class Interrupt(_Message, frozen=True, tag=16):
+    """End these tasks, also those that run; answered by a `Verdict`: whether there was anything to end."""
+
+    request: int
+    tasks: list[int]
+
+
+class SendSignal(_Message, frozen=True, tag=17):
+    """Send a signal to the processes of these engines; answered by a `Verdict`. SIGINT ends what runs there."""
+
+    request: int
+    number: int
+    engines: list[int]
+
+
+class QueueStatus(_Message, frozen=True, tag=60):
+    """What each of these engines has; answered by an `Answer`."""
+
+    request: int
+    engines: list[int]
+    #: ids of tasks, or just their numbers
+    verbose: bool
+
+
+class Find(_Message, frozen=True, tag=61):
+    """Records of the history that match a query (JSON, as MongoDB has them); answered by an `Answer`."""
+
+    request: int
+    query: bytes
+    #: the fields wanted; empty for all
+    keys: list[str]
+
+
+class Recall(_Message, frozen=True, tag=62):
+    """What became of these tasks, whoever submitted them: an `Answer` with what is known, then a `Recalled` for each part to come."""
+
+    request: int
+    ids: list[str]
+    #: whether results are wanted, those to come too; else only how the tasks are
+    results: bool
+
+
+class Purge(_Message, frozen=True, tag=63):
+    """Forget records of finished tasks: those named, and all that ran on these engines; answered by an `Answer`."""
+
+    request: int
+    ids: list[str]
+    engines: list[int]
+    everything: bool
+
+
+class Resubmit(_Message, frozen=True, tag=64):
+    """Run finished tasks again, as the tasks ``first``, ... of this client; answered by an `Answer`."""
+
+    request: int
+    first: int
+    ids: list[str]
 
 
 class Status(_Message, frozen=True, tag=13):
@@ -206,10 +325,34 @@ class Result(_Message, frozen=True, tag=32):
     sizes: list[int]
     started: float
     completed: float
-    stdout: str
-    stderr: str
+    #: what it has written that no `Written` has brought
+    output: list[Piece] = []
     #: the engine's, when a bulk payload is to follow
     ring: RingPlace | None = None
+
+
+class Written(_Message, frozen=True, tag=37):
+    """A task writes, on one engine, while it runs there."""
+
+    task: int
+    engine: int
+    output: list[Piece]
+
+
+class Answer(_Message, frozen=True, tag=38):
+    """Of a question to the hub: msgpack, or why there is none."""
+
+    request: int
+    data: bytes
+    error: str = ""
+
+
+class Recalled(_Message, frozen=True, tag=39):
+    """A part of a task has ended that a `Recall` asked for: a record as the history has it, in msgpack."""
+
+    request: int
+    id: str
+    record: bytes
 
 
 class Verdict(_Message, frozen=True, tag=33):
@@ -257,6 +400,8 @@ class Assign(_Message, frozen=True, tag=41):
     collective: Collective
     #: who else takes part, when it is a collective
     targets: list[int]
+    #: seconds it may run; 0 for no limit
+    time_limit: float = 0.0
 
 
 class Expect(_Message, frozen=True, tag=48):
@@ -283,6 +428,8 @@ class Enter(_Message, frozen=True, tag=42):
     metas: list[tuple[int, bytes]]
     #: whether the communicator of these targets is kept for the next time: all must do the same
     keep: bool
+    #: whether a new communicator is made though there may be one
+    fresh: bool = False
 
 
 class Abandon(_Message, frozen=True, tag=43):
@@ -308,6 +455,32 @@ class Heal(_Message, frozen=True, tag=46):
 
     epoch: int
     engines: list[int]
+
+
+class Halt(_Message, frozen=True, tag=70):
+    """End this assignment if it runs, as Ctrl-C would; give it back if it has not begun. Answered like a `Withdraw`."""
+
+    seq: int
+
+
+class Free(_Message, frozen=True, tag=71):
+    """Another engine of this call has failed: if this one waits for it in MPI, or will, it is freed."""
+
+    seq: int
+    why: str
+
+
+class Refresh(_Message, frozen=True, tag=72):
+    """The user's communicator was revoked: all engines make a new one, the ``turn``-th of this epoch."""
+
+    epoch: int
+    turn: int
+
+
+class Signal(_Message, frozen=True, tag=73):
+    """Send yourself a signal."""
+
+    number: int
 
 
 class Stop(_Message, frozen=True, tag=47):
@@ -338,8 +511,10 @@ class Done(_Message, frozen=True, tag=51):
     sizes: list[int]
     started: float
     completed: float
-    stdout: str
-    stderr: str
+    #: what it has written that no `Output` has brought
+    output: list[Piece] = []
+    #: how many `Output` have been sent before: they come by another way, and are waited for
+    outputs: int = 0
 
 
 class Ready(_Message, frozen=True, tag=52):
@@ -370,12 +545,58 @@ class HealFailed(_Message, frozen=True, tag=55):
     reason: str
 
 
-#: Outcomes of a task on an engine.
-OK, FAILED, ABANDONED, ABORTED, LOST = range(5)
-#: "LOST" data is the reason as UTF-8 text; "FAILED" data is a failure of `serial.failure`.
+class Output(_Message, frozen=True, tag=56):
+    """An assignment writes while it runs."""
 
-ClientMessage: TypeAlias = Hello | Submit | Cancel | Status | Shutdown | Goodbye | Chunk | Credit
-FromEngine: TypeAlias = Register | Done | Ready | Withdrawn | Healed | HealFailed | Chunk | Credit
-ToClient: TypeAlias = Welcome | Engines | Result | Verdict | StatusReply | Farewell | Left | Chunk | Credit
-EngineMessage: TypeAlias = Registered | Assign | Expect | ReaderGone | Enter | Abandon | Forget | Withdraw | Heal | Stop | Chunk | Credit
+    seq: int
+    output: list[Piece]
+
+
+class Freed(_Message, frozen=True, tag=57):
+    """This assignment waited in MPI, in a communicator that has been revoked: the user's, or its gang's."""
+
+    seq: int
+    gang: bool
+
+
+class Refreshed(_Message, frozen=True, tag=58):
+    """The new communicator is there."""
+
+    turn: int
+
+
+class Stuck(_Message, frozen=True, tag=59):
+    """This assignment goes on though it was to end, and why nothing can be done about it."""
+
+    seq: int
+    why: str
+
+
+#: Outcomes of a task on an engine.
+OK, FAILED, ABANDONED, ABORTED, LOST, UNMET, REFUSED, LATE = range(8)
+#: "LOST", "REFUSED" and "LATE" data is the reason as UTF-8 text; "FAILED" and "UNMET" data is a failure of `serial.failure`.
+#: UNMET: the engine has not what the task needs, so it goes to another; REFUSED: what it depends on cannot be; LATE: no time left.
+
+Question: TypeAlias = QueueStatus | Find | Recall | Purge | Resubmit
+ClientMessage: TypeAlias = Hello | Submit | Cancel | Interrupt | SendSignal | Question | Status | Shutdown | Goodbye | Chunk | Credit
+FromEngine: TypeAlias = Register | Done | Output | Ready | Withdrawn | Healed | HealFailed | Freed | Refreshed | Stuck | Chunk | Credit
+ToClient: TypeAlias = Welcome | Engines | Result | Written | Verdict | Answer | Recalled | StatusReply | Farewell | Left | Chunk | Credit
+EngineMessage: TypeAlias = (
+    Registered
+    | Assign
+    | Expect
+    | ReaderGone
+    | Enter
+    | Abandon
+    | Forget
+    | Withdraw
+    | Halt
+    | Free
+    | Refresh
+    | Signal
+    | Heal
+    | Stop
+    | Chunk
+    | Credit
+)
 Message: TypeAlias = ClientMessage | FromEngine | ToClient | EngineMessage

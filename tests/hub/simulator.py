@@ -211,7 +211,7 @@ class FakeEngine:
         if large:
             self.outgoing[task.seq] = Sending(9)
         now = self.cluster.now
-        self.main_out.append((m.Done(task.seq, outcome, b"v", [4, 5] if large else [], now, now, "", ""), None))
+        self.main_out.append((m.Done(task.seq, outcome, b"v", [4, 5] if large else [], now, now), None))
 
 
 class FakeClient:

@@ -88,7 +88,7 @@ def test_the_last_words_of_an_engine_are_heard(bench, channel):
     bench.until(lambda: bench.scheduler.engines[0].parts)
     for _ in range(300):  # more than are taken at once
         main.send(frames.pack([m.Ready(99, b"")]))
-    main.send(frames.pack([m.Done(1, m.OK, b"value", [], 0.0, 0.0, "", "")]))
+    main.send(frames.pack([m.Done(1, m.OK, b"value", [], 0.0, 0.0)]))
     main.close()
     ends = bench.router._monitors[bench.router._routes[b"e0m"]]
     assert ends.socket.poll(TIMEOUT * 1000)  # it is told after all that came before

@@ -87,7 +87,7 @@ class Bench:
 
     def done(self, engine, seq, outcome=m.OK, sizes=()):
         self.queues[engine] = [a for a in self.queues[engine] if a.seq != seq]
-        self.scheduler.from_engine(engine, m.Done(seq, outcome, b"v", list(sizes), self.now, self.now, "", ""), self.now)
+        self.scheduler.from_engine(engine, m.Done(seq, outcome, b"v", list(sizes), self.now, self.now), self.now)
 
     def hear(self, engine, message):
         """An engine says this."""

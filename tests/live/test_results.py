@@ -191,7 +191,7 @@ def test_times_are_in_order(rc4):
     took = max(result.completed) - min(result.submitted)
     assert result.elapsed == result.wall_time >= took.total_seconds()
     assert result.engine_id == [0, 1, 2, 3]
-    assert len(set(result.msg_ids)) == 1
+    assert len(set(result.msg_ids)) == 4
 
 
 def test_output_of_a_task(rc):
