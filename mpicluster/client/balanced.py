@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.result import AsyncMapResult, AsyncResult
-from mpicluster.client.view import View, name_of, snapshot, zip_items
+from mpicluster.client.view import View, name_of, snapshot, waited, zip_items
 from mpicluster.config import INLINE_UP_TO
 from mpicluster.ids import Targets, select
 from mpicluster.serial.payload import Payload, encode
@@ -87,7 +87,7 @@ class LoadBalancedView(View):
         )
         if chunks:
             self._send_map(result, f, chunks, chunked=chunked, block=block)
-        return result.get() if block else result
+        return waited(result) if block else result
 
     def _send_map(self, result: AsyncResult, f: Callable[..., Any], chunks: list[Any], *, chunked: bool, block: bool) -> None:
         """Submit the tasks in batches; one that is large goes alone, as a stream."""

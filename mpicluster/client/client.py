@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import sys
 import threading
 import time
@@ -34,6 +35,8 @@ __all__ = ["Client"]
 _log = logging.getLogger(__name__)
 #: A payload under way that does not move for so long is not waited for at the end.
 _STALLED = 1.0
+#: How long a thread waits before it looks whether it was interrupted.
+_LOOK_UP = 0.5
 
 
 class _Pending(NamedTuple):
@@ -219,6 +222,7 @@ class Client:
         buffers: Sequence[Buffer] = (),
         collective: str = "",
         retries: int = 0,
+        terms: m.Terms | None = None,
     ) -> None:
         """Send one `Submit` whose answers go to the slots of ``result`` from ``first_slot`` on."""
         count = len(data) if targets is None else 1
@@ -236,7 +240,7 @@ class Client:
                 result._number(first_slot, first, targets)
             if buffers:
                 self._uploads[first] = (-1, buffers, Outgoing(buffers))
-        message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries)
+        message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries, terms)
         try:
             self._connection.say([message])
         except (ClosedError, ClusterStopped, SerializationError):
@@ -255,6 +259,25 @@ class Client:
 
     def _cancel(self, tasks: Iterable[int]) -> bool:
         return bool(self._ask(lambda number: m.Cancel(number, sorted(set(tasks)))))
+
+    def _interrupt(self, tasks: Iterable[int]) -> bool:
+        return bool(self._ask(lambda number: m.Interrupt(number, sorted(set(tasks)))))
+
+    def send_signal(self, sig: int | str, targets: Targets = None) -> None:
+        """Send a signal to engines: its number, or its name (``"SIGUSR1"``).
+
+        SIGINT raises KeyboardInterrupt in the task that runs there, also where it waits in MPI (if this MPI can be made to let go); an
+        engine that does nothing ignores it. Every other signal does to the engine's process what it does to any.
+
+        Raises
+        ------
+        ValueError
+            there is no such signal.
+        """
+        number = int(signal.Signals[sig]) if isinstance(sig, str) and sig in signal.Signals.__members__ else sig
+        if not isinstance(number, int) or not 0 < number < signal.NSIG:
+            raise ValueError(f"there is no signal {sig!r}")
+        self._ask(lambda request: m.SendSignal(request, number, select(targets, self._live())))
 
     def _ask(self, make: Callable[[int], m.ClientMessage], timeout: float = CONNECT_TIMEOUT) -> Any:
         """Ask the hub something and wait for its answer."""
@@ -369,7 +392,12 @@ class Client:
                 raise ClosedError("this result belongs to the parent process; make a new Client() after a fork")
             self._connection.serve(done, self._take, timeout)
         with changed:
-            return changed.wait_for(done, None if until is None else max(0.0, until - time.monotonic()))
+            while not done():  # not in one go: a signal that another thread of this process received wakes nobody
+                left = _LOOK_UP if until is None else until - time.monotonic()
+                if left <= 0.0:
+                    return False
+                changed.wait(min(left, _LOOK_UP))
+        return True
 
     def _take(self, message: m.ToClient) -> bool:
         """Handle a small result in the thread of a caller, which may be interrupted at any time."""

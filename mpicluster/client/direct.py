@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.imports import sync_imports
 from mpicluster.client.result import AsyncMapResult, AsyncResult
-from mpicluster.client.view import View, name_of, snapshot
+from mpicluster.client.view import View, name_of, snapshot, waited
 from mpicluster.config import BROADCAST_FROM, INLINE_UP_TO, MAX_FRAME
 from mpicluster.ids import Targets, resolve, select
 from mpicluster.serial.partition import join, scattering, split
@@ -89,6 +91,32 @@ class DirectView(View):
     def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, block: bool) -> AsyncResult:
         return self._call("apply", name_of(f), lambda limit: self._pack_call(f, args, kwargs, limit), block=block)
 
+    # -- as one gang -------------------------------------------------------------------------------------------------
+
+    def spmd(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run ``f(*args, **kwargs)`` on all engines at once, as one gang; results in the order of the targets.
+
+        The function gets a communicator of exactly these engines: by a parameter named ``comm``, as ``mpicluster.comm``, and by the names
+        ``comm``, ``rank`` and ``size`` of the engines' namespace. When one of them raises, the others are freed from whatever call
+        on that communicator they wait in (if this MPI can revoke communicators), and the error is that of the one that raised.
+        Gangs on different engines run at the same time.
+
+        As a decorator, ``@view.spmd`` runs the function at once; one that needs arguments becomes a function that runs so when called.
+        """
+        if not args and not kwargs and _needs_arguments(f):
+            return functools.wraps(f)(functools.partial(self.spmd, f))
+        result = self.spmd_async(f, *args, **kwargs)
+        return waited(result) if self.block else result
+
+    def spmd_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
+        """`spmd` without waiting."""
+        return self._call("spmd", name_of(f), lambda limit: self._pack_call(f, args, kwargs, limit), block=False, collective="spmd")
+
+    def spmd_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """`spmd`, and wait for the results."""
+        pack = lambda limit: self._pack_call(f, args, kwargs, limit)  # noqa: E731
+        return waited(self._call("spmd", name_of(f), pack, block=True, collective="spmd"))
+
     def _send(self, kind: str, argument: Any, *, targets: Targets, block: bool, what: str = "") -> AsyncResult:
         what = what or f"the argument of {kind}"
         return self._call(kind, kind, lambda limit: (b"", encode(argument, limit, what)), targets=targets, block=block)
@@ -100,7 +128,7 @@ class DirectView(View):
         block = self._blocks(block)
         result = self._send("execute", code, targets=targets, block=block)
         if block:
-            result.get()
+            waited(result)
         return result
 
     def run(self, filename: str, *, targets: Targets = None, block: bool | None = None) -> AsyncResult:
@@ -129,7 +157,7 @@ class DirectView(View):
         """Values of a name, or of several, from each engine."""
         argument = names if isinstance(names, str) else list(names)
         result = self._send("pull", argument, targets=targets, block=self._blocks(block))
-        return result.get() if self._blocks(block) else result
+        return waited(result) if self._blocks(block) else result
 
     def get(self, key: str) -> Any:
         """The values of a name; waits."""
@@ -204,7 +232,7 @@ class DirectView(View):
             assemble=lambda values: _joined(values[0], dist),
             collective="gather",
         )
-        return result.get() if self._blocks(block) else result
+        return waited(result) if self._blocks(block) else result
 
     def reduce(self, name: str, op: str | Callable[[Any, Any], Any] = "sum", *, targets: Targets = None, block: bool | None = None) -> Any:
         """The engines' values of a name combined: MPI Reduce to the first engine, and one copy from there.
@@ -230,7 +258,7 @@ class DirectView(View):
             assemble=lambda values: values[0][1],
             collective="reduce",
         )
-        return result.get() if self._blocks(block) else result
+        return waited(result) if self._blocks(block) else result
 
     # -- map ---------------------------------------------------------------------------------------------------------
 
@@ -251,7 +279,7 @@ class DirectView(View):
                 self.client._submit(result, i, "map", targets=[ids[i]], data=[argument.data], fn=own_fn, buffers=buffers)
         else:
             self.client._submit(result, 0, "map", targets=ids, data=[argument.data for _, argument in packed], fn=fn)
-        return result.get() if block else result
+        return waited(result) if block else result
 
     @staticmethod
     def _pack_map(f: Callable[..., Any], part: tuple[Any, ...]) -> tuple[bytes, Payload]:
@@ -263,6 +291,16 @@ class DirectView(View):
     def imap(self, f: Callable[..., Any], /, *sequences: Iterable[Any]) -> Iterator[Any]:
         """`map`, as an iterator over the results as they come."""
         return iter(self.map_async(f, *sequences))
+
+
+def _needs_arguments(f: Callable[..., Any]) -> bool:
+    """Whether a function cannot be called with a communicator alone."""
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return any(p.default is p.empty and p.kind not in kinds and p.name != "comm" for p in parameters)
 
 
 def _of_one_length(sequences: Sequence[Any]) -> list[Any]:
@@ -289,7 +327,7 @@ def _maybe_waited(result: AsyncResult, *, block: bool) -> AsyncResult | None:
     """For calls whose values are of no interest: the result, or nothing once it is there."""
     if not block:
         return result
-    result.get()
+    waited(result)
     return None
 
 

@@ -162,7 +162,7 @@ class AsyncResult(Future[Any]):
         if message.outcome == m.ABORTED:
             raise TaskAborted(f"{self._name} was cancelled before it started")
         if message.outcome == m.ABANDONED:
-            raise _Abandoned(f"engine {message.engine} gave up {self._name}: another engine did not come to the collective")
+            raise _Abandoned(message.engine, self._name, message.data.decode(errors="replace"))
         raise EngineError(message.data.decode(errors="replace"))
 
     def _resolve(self) -> None:
@@ -183,6 +183,8 @@ class AsyncResult(Future[Any]):
             causes = [e for e in errors if not isinstance(e, _Abandoned)] or errors
             if causes:
                 self._error = causes[0] if self._single else self._compose(causes)
+                for why in dict.fromkeys(e.why for e in errors if isinstance(e, _Abandoned) and e.why and e not in causes):
+                    self._error.add_note(why)
             else:
                 self._values = values
                 try:
@@ -410,6 +412,13 @@ class AsyncResult(Future[Any]):
             return self.cancelled()
         return self._client._cancel(self._tasks())
 
+    def interrupt(self) -> bool:
+        """End all of it: what has not begun does not begin, and what runs gets a KeyboardInterrupt, as Ctrl-C would.
+
+        Whether there was anything to end. Does not wait for it to end.
+        """
+        return False if self.done() else self._client._interrupt(self._tasks())
+
     def abort(self) -> None:
         """`cancel`, but an error when it is done.
 
@@ -512,7 +521,14 @@ class AsyncMapResult(AsyncResult):
 
 
 class _Abandoned(EngineError):
-    """A part that only failed because another did."""
+    """A part that only failed because another did. ``why``: what there is to say about it beyond that."""
+
+    def __init__(self, engine: int, name: str, why: str) -> None:
+        super().__init__(f"engine {engine} gave up {name}: {why or 'another engine that it needs has failed, or did not come'}")
+        self.why = why
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EngineError, self.args
 
 
 def _moment(seconds: float) -> datetime | None:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.result import AsyncResult
 from mpicluster.config import INLINE_UP_TO
+from mpicluster.errors import ClusterError
 from mpicluster.serial.buffers import copy
 from mpicluster.serial.payload import Buffer, Payload, encode
 
 if TYPE_CHECKING:
     from mpicluster.client.client import Client
 
-__all__ = ["View", "name_of"]
+__all__ = ["View", "name_of", "snapshot", "waited", "zip_items"]
+
+#: How long a call that was interrupted waits for its tasks to end, so that the next one finds the engines free.
+_ENDS_WITHIN = 3.0
 
 
 def name_of(function: Any) -> str:
@@ -44,7 +48,7 @@ class View:
     def apply(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run ``f(*args, **kwargs)`` there: its result if this view blocks, else an `AsyncResult`."""
         result = self._apply(f, args, kwargs, block=bool(self.block))
-        return result.get() if self.block else result
+        return waited(result) if self.block else result
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Run ``f(*args, **kwargs)`` there, without waiting."""
@@ -52,7 +56,7 @@ class View:
 
     def apply_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run ``f(*args, **kwargs)`` there, and wait for the result."""
-        return self._apply(f, args, kwargs, block=True).get()
+        return waited(self._apply(f, args, kwargs, block=True))
 
     def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **options: Any) -> list[Any]:
         """``list(map(f, *sequences))``, there."""
@@ -79,6 +83,19 @@ class View:
         if function.buffers:
             return b"", encode((args, kwargs, f), limit, f"function {name_of(f)} and its arguments")
         return function.data, encode((args, kwargs), limit, f"the arguments of {name_of(f)}")
+
+
+def waited(result: AsyncResult) -> Any:
+    """The value of a result whose caller waits. Ctrl-C ends what it waits for, of which nobody else knows."""
+    try:
+        return result.get()
+    except KeyboardInterrupt:
+        try:
+            if result.interrupt():
+                result.wait(_ENDS_WITHIN)
+        except (ClusterError, TimeoutError):
+            pass  # there is no cluster any more, or it does not answer: nothing can be ended
+        raise
 
 
 def snapshot(buffers: Sequence[Buffer], *, block: bool) -> Sequence[Buffer]:

@@ -53,6 +53,20 @@ class Door(Protocol):
     def part(self) -> None:
         """After they met: all of them go their way."""
 
+    def enter_gang(self) -> MPI.Intracomm:
+        """Meet, if they have not, and let the user's communicator be one of exactly the targets.
+
+        Raises
+        ------
+        Abandoned
+            one of them failed before.
+        WorldBroken
+            one of them died.
+        """
+
+    def leave_gang(self, *, well: bool) -> None:
+        """After `enter_gang`. If this engine failed, the others are freed that wait for it in that communicator."""
+
     def bulk(self) -> Sequence[Any]:
         """The payload streamed to this engine."""
 

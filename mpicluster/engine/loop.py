@@ -7,7 +7,6 @@ runs.
 from __future__ import annotations
 
 import os
-import signal
 import socket as sockets
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from mpicluster.engine.executor import Executor
 from mpicluster.engine.namespace import Namespace
 from mpicluster.engine.output import Recorder
 from mpicluster.engine.streams import PayloadLost, Streams
+from mpicluster.engine.warden import Warden
 from mpicluster.engine.world import MPI, World, WorldBroken
 from mpicluster.selector import Selector
 from mpicluster.serial.failure import capture
@@ -33,6 +33,8 @@ __all__ = ["Engine"]
 
 #: Results of short tasks are sent together, this late at most while the next tasks run.
 _BATCH_TIME = 0.001
+#: How long a task waits for a new communicator, which is there in milliseconds unless an engine is deaf.
+_TURN_WITHIN = 5.0
 #: A flag as a plain number costs less than pyzmq's enum.
 _NOBLOCK = int(zmq.NOBLOCK)
 
@@ -56,11 +58,19 @@ class Engine:
         self.ledger = Ledger()
         self.streams = Streams()
         self.recorder = Recorder()
+        self.warden = Warden(world)
         register = m.Register(self.info, "main", world.library(), world.survives())
         try:
             self._socket.send(frames.pack([register]), _NOBLOCK)
             self.control = Control(
-                world, self.info, door(b"e%dc" % world.id, self._context), self.ledger, self.streams, self.recorder, self._context
+                world,
+                self.info,
+                door(b"e%dc" % world.id, self._context),
+                self.ledger,
+                self.streams,
+                self.recorder,
+                self.warden,
+                self._context,
             )
         except zmq.Again:  # it has closed the connection: there is nobody to wait for
             raise ConnectionError("the hub is gone, or has refused this engine; its log says which") from None
@@ -70,7 +80,7 @@ class Engine:
         self.namespace = Namespace()
         self._give_names()
         self._epoch_given = world.epoch
-        self._executor = Executor(self.namespace)
+        self._executor = Executor(self.namespace, self.warden)
         self._queue: deque[m.Assign | m.Forget] = deque()
         self._last_sent = 0.0
 
@@ -79,7 +89,7 @@ class Engine:
 
     def run(self) -> str:
         """Serve until the cluster ends; returns why it did."""
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # it comes from the launcher, when that is interrupted: end
+        self.warden.install()
         self.control.start()
         try:
             while not self.control.stopping.is_set():
@@ -134,6 +144,7 @@ class Engine:
             return
         if not self.ledger.begin(message.seq):
             self.streams.drop(message.seq)
+            self.warden.passed(message.seq)
             return
         done = self._perform(message)
         batching = bool(self._queue) and time.monotonic() - self._last_sent < _BATCH_TIME
@@ -144,12 +155,14 @@ class Engine:
             self.control.watch_outbox()
 
     def _perform(self, task: m.Assign) -> m.Done:
+        self.world.adopt(task.turn, _TURN_WITHIN)
         if self.world.epoch != self._epoch_given:
             self._epoch_given = self.world.epoch
             self._give_names()
         started = time.time()
         outcome, data, sizes = m.OK, b"", []
         self.recorder.begin(task.seq)
+        self.warden.begin(task.seq, task.time_limit)
         try:
             result = self._executor.run(task, _Door(self, task))
             started = result.started
@@ -165,14 +178,28 @@ class Engine:
         except _Stopping:
             raise
         except BaseException as e:  # noqa: BLE001 - user code may raise anything
-            outcome, data = m.FAILED, self._failure(task, e)
+            outcome, data = self._failed(task, e)
         finally:
+            self.warden.end()
             before, output, outputs = self.recorder.end()
         if task.sizes:
             self.streams.drop(task.seq)
         for message in before:
             self.ledger.put(message)
-        return m.Done(task.seq, outcome, data, sizes, started, time.time(), output, outputs)
+            self._flush()  # together they may be too large
+        revoked = self.world.revoked if outcome != m.OK or self.warden.freed else -1
+        return m.Done(task.seq, outcome, data, sizes, started, time.time(), output, outputs, revoked)
+
+    def _failed(self, task: m.Assign, error: BaseException) -> tuple[int, bytes]:
+        """What to say of an assignment that raised: that it did, or that something else is the cause."""
+        reason, revoked = self.warden.reason, self.world.explains(error)
+        if reason and (revoked or isinstance(error, KeyboardInterrupt)):
+            if self.warden.overdue:
+                return m.LATE, f"{reason} on engine {self.info.id}".encode()
+            error = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt(reason).with_traceback(error.__traceback__)
+        elif revoked:
+            return m.ABANDONED, b""
+        return m.FAILED, self._failure(task, error)
 
     def _failure(self, task: m.Assign, error: BaseException) -> bytes:
         where: dict[str, int | str] = {
@@ -209,6 +236,7 @@ class _Door:
         self._engine = engine
         self._task = task
         self._comm: MPI.Intracomm | None = None
+        self._answer: m.Enter | None = None
 
     @property
     def position(self) -> int:
@@ -217,7 +245,8 @@ class _Door:
     def bulk(self) -> Sequence[Any]:
         return self._engine.streams.take(self._task.seq)
 
-    def meet(self, meta: bytes) -> tuple[MPI.Intracomm, list[bytes]]:
+    def _enter(self, meta: bytes) -> m.Enter:
+        """Say that this engine is here, and wait until all are."""
         engine, seq = self._engine, self._task.seq
         engine.ledger.put(m.Ready(seq, meta))
         engine._flush()
@@ -227,9 +256,32 @@ class _Door:
                     continue  # of a collective that is over
                 if isinstance(answer, m.Abandon):
                     raise Abandoned
-                metas = [meta for count, meta in answer.metas for _ in range(count)]
-                self._comm = engine.world.group(self._task.targets, answer.epoch, keep=answer.keep)
-                return self._comm, metas
+                self._answer = answer
+                return answer
+
+    def meet(self, meta: bytes) -> tuple[MPI.Intracomm, list[bytes]]:
+        answer = self._enter(meta)
+        self._comm = self._engine.world.group(self._task.targets, answer.epoch, keep=answer.keep)
+        return self._comm, [meta for count, meta in answer.metas for _ in range(count)]
+
+    def enter_gang(self) -> MPI.Intracomm:
+        answer, engine = self._answer or self._enter(b""), self._engine
+        world = engine.world
+        if world.epoch != answer.epoch:
+            raise WorldBroken("an engine died")
+        try:
+            world.enter_gang(self._task.targets, fresh=answer.fresh, keep=answer.keep)
+        except MPI.Exception as e:
+            if world.broken.is_set():
+                raise WorldBroken(str(e)) from e
+            raise Abandoned from e  # one was in it, and has failed already
+        engine.namespace.give(rank=world.comm.rank, size=world.comm.size)
+        return world.comm
+
+    def leave_gang(self, *, well: bool) -> None:
+        assert self._answer is not None
+        self._engine.world.leave_gang(well=well, keep=self._answer.keep)
+        self._engine._give_names()
 
     def part(self) -> None:
         if self._comm is None:
