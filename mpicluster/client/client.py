@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from mpicluster.client.awaiting import Connecting
 from mpicluster.client.connection import Connection
 from mpicluster.client.result import AsyncResult, Reply
 from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
@@ -28,6 +29,9 @@ from mpicluster.serial.ring import Reader, Ring
 from mpicluster.wire import contact as contact_file
 from mpicluster.wire import messages as m
 from mpicluster.wire.contact import Contact
+
+if TYPE_CHECKING:
+    from mpicluster.client.executor import ViewExecutor
 
 __all__ = ["Client"]
 
@@ -131,6 +135,14 @@ class Client:
                     f"within {timeout:g} s; see `mpicluster status` and `mpicluster logs`"
                 )
 
+    @classmethod
+    def connect(cls, contact: Contact | str | os.PathLike[str] | None = None, **options: Any) -> Connecting:
+        """``Client(contact, **options)`` for an event loop, which it does not block.
+
+        ``async with Client.connect() as rc:`` closes it in the end, likewise; ``rc = await Client.connect()`` leaves that to you.
+        """
+        return Connecting(lambda: cls(contact, **options))
+
     # -- engines -----------------------------------------------------------------------------------------------------
 
     @property
@@ -175,6 +187,11 @@ class Client:
         from mpicluster.client.balanced import LoadBalancedView
 
         return LoadBalancedView(self, None if targets is None else select(targets, self._live()), **flags)
+
+    def executor(self, targets: Targets = None) -> ViewExecutor:
+        """A `concurrent.futures.Executor` whose workers are the engines, or ``targets``."""
+        executor: ViewExecutor = self.load_balanced_view(targets).executor
+        return executor
 
     def wait_for_engines(self, n: int | None = None, *, timeout: float | None = None) -> None:
         """Wait until there are ``n`` engines (default: as many as the cluster starts with).
