@@ -315,6 +315,48 @@ class Client:
         with self._guard:
             return set(self._pending)
 
+    # -- dask --------------------------------------------------------------------------------------------------------
+
+    def become_dask(
+        self,
+        targets: Targets = "all",
+        port: int = 0,
+        nanny: bool = False,
+        scheduler_args: dict[str, Any] | None = None,
+        **worker_args: Any,
+    ) -> Any:
+        """Make workers of dask of the engines, which go on to be engines too; returns a `distributed.Client` of them.
+
+        The scheduler runs in the first of them, unless there is one already: then they join that, and this client's `distributed.Client` is
+        returned again. Engines that are busy are waited for. In a task of dask's, ``__main__`` is the engine's namespace.
+
+        Parameters
+        ----------
+        port
+            of the scheduler; 0 for any that is free.
+        nanny
+            whether dask's tasks run in a process beside the engine, which is started again when it ends.
+        scheduler_args, worker_args
+            for `distributed.Scheduler`, and for `distributed.Worker` or `distributed.Nanny`. A worker has one thread unless told.
+
+        Raises
+        ------
+        ImportError
+            ``distributed`` is not installed.
+        """
+        from mpicluster.client.dask_cluster import become_dask
+
+        return become_dask(self, targets, port, nanny, scheduler_args, worker_args)
+
+    def stop_dask(self, targets: Targets = "all") -> None:
+        """End the workers of dask on these engines, and with the last one the scheduler and this client's `distributed.Client`."""
+        from mpicluster.client.dask_cluster import stop_dask
+
+        stop_dask(self, targets)
+
+    become_distributed = become_dask
+    stop_distributed = stop_dask
+
     # -- the cluster -------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:

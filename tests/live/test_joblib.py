@@ -191,11 +191,11 @@ def test_a_large_array_that_comes_later(backend):
 
 
 def test_arrays_of_a_kind(backend):
-    """Each its own, small, large, made on the fly, in Fortran's order, of objects."""
+    """Each its own, small, large, in Fortran's order, of objects; made on the fly, so that many have the same id one after another."""
     for dtype, count, order in (("f8", 10, "C"), ("i4", 400_000, "F"), ("c16", 100_000, "C"), (object, 200_000, "C")):
-        arrays = (np.full((count // 2, 2), i, dtype, order=order) for i in range(12))
-        means = Parallel(batch_size=2)(delayed(np.sum)(a) for a in arrays)
-        assert means == [i * (count // 2) * 2 for i in range(12)]
+        arrays = (np.full((count // 2, 2), i, dtype, order=order) for i in range(30))
+        sums = Parallel(batch_size=2)(delayed(np.sum)(a) for a in arrays)
+        assert sums == [i * (count // 2) * 2 for i in range(30)]
 
 
 def test_a_memory_mapped_array_need_not_be_on_the_engines_host(backend, tmp_path):
