@@ -33,7 +33,8 @@ def gate(tmp_path):
 def traces():
     import psutil
 
-    threads = {t.name for t in threading.enumerate() if "dask" in t.name.lower()}
+    # one idle thread for what takes long is dask's for the life of a process
+    threads = {t.name for t in threading.enumerate() if "dask" in t.name.lower()} - {"Dask-Offload_0"}
     listening = [c.laddr.port for c in psutil.Process().net_connections("tcp") if c.status == "LISTEN"]
     return threads, listening, [p.name() for p in psutil.Process().children(recursive=True) if "dask" in " ".join(p.cmdline()).lower()]
 
@@ -61,7 +62,7 @@ def test_dask_beside_mpicluster(rc, gate):
         client.submit(divmod, 1, 0).result(timeout=TIMEOUT)
     # each sees the other's names
     assert client.submit(lambda: __import__("__main__").x).result(timeout=TIMEOUT) == [1, 2]
-    assert rc[:].apply_sync(lambda: dask_worker.name) == rc.ids  # noqa: F821
+    assert rc[:]["dask_worker.name"] == rc.ids
     held = [client.submit(gate.pass_through, i, pure=False) for i in range(2)]
     gate.wait_until_came(2)
     assert rc[:].apply_sync(abs, -1) == [1] * len(rc)
@@ -72,7 +73,7 @@ def test_dask_beside_mpicluster(rc, gate):
     assert client.status == "closed"
     assert rc[:].apply_sync(traces) == before
     with pytest.raises(NameError):
-        rc[0].apply_sync(lambda: dask_worker)  # noqa: F821
+        rc[0]["dask_worker"]
     rc.stop_dask()  # a second time changes nothing
     assert rc[:]["x"] == [[1, 2]] * len(rc)
 
