@@ -122,7 +122,9 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             result.add_done_callback(callback)
         return result
 
-    apply_async = submit  # before joblib 1.5
+    def apply_async(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Future[Any]:
+        """What `submit` was called before joblib 1.5."""
+        return self.submit(func, callback)
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
         """The values of a batch."""

@@ -216,9 +216,8 @@ def test_an_array_changed_between_calls_is_sent_again(backend):
         assert Parallel()(delayed(facts)(array, 7) for _ in range(8))[-1][0] == k
 
 
-def test_ctrl_c_takes_back_what_is_queued(rc4, tmp_path):
+def test_ctrl_c_takes_back_what_is_queued(rc4, gate, tmp_path):
     """In a process of its own, which is interrupted while its calls hold the engines."""
-    gate = Gate(tmp_path)
     code = f"""if 1:
         import os, signal, sys, threading
         sys.path.insert(0, {str(Path(__file__).parent)!r})
