@@ -262,11 +262,16 @@ def contact_path(rc):
 
 
 def test_an_engine_that_dies_takes_no_call_along(fresh, tmp_path):
+    """Where the MPI goes on; else the call fails, and says why."""
     rc = fresh(3)
     marker = str(tmp_path / "died")
     rc.load_balanced_view().register_joblib_backend("engines")
     array = np.ones(300_000)
     with parallel_config(backend="engines"):
+        if not rc.contact.survives:
+            with pytest.raises(mpicluster.ClusterStopped, match="died"):
+                Parallel(batch_size=1)(delayed(die_once)(marker, array, i) for i in range(30))
+            return
         values = Parallel(batch_size=1)(delayed(die_once)(marker, array, i) for i in range(30))
     assert values == [300_000.0 + i for i in range(30)]
     assert len(rc) == 2
