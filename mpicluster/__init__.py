@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from mpicluster.client.balanced import LoadBalancedView
     from mpicluster.client.client import Client
     from mpicluster.client.direct import DirectView
+    from mpicluster.client.executor import ViewExecutor
     from mpicluster.client.result import AsyncResult
     from mpicluster.cluster.cluster import Cluster
+    from mpicluster.cluster.default import register_joblib_backend
     from mpicluster.errors import (
         ClosedError,
         ClusterError,
@@ -51,7 +53,9 @@ __all__ = [
     "SerializationError",
     "TargetError",
     "TaskAborted",
+    "ViewExecutor",
     "__version__",
+    "register_joblib_backend",
 ]
 
 _HOMES = {
@@ -60,6 +64,8 @@ _HOMES = {
     "Cluster": "cluster.cluster",
     "DirectView": "client.direct",
     "LoadBalancedView": "client.balanced",
+    "ViewExecutor": "client.executor",
+    "register_joblib_backend": "cluster.default",
 }
 
 

@@ -36,6 +36,8 @@ DOORS = {
     "sqlite3": set(),
     "subprocess": {"launch.process", "launch.hub", "launch.installed", "launch.mpi"},
     "click": {"cli"},
+    "joblib": {"client.joblib_backend"},
+    "distributed": {"client.dask_cluster"},
 }
 
 
@@ -83,8 +85,9 @@ def test_each_library_has_its_door(library):
 
 
 def test_importing_loads_nothing_heavy():
-    """No MPI, no sockets, no arrays, no shell."""
-    code = "import sys, mpicluster; print(*(m for m in ('mpi4py', 'zmq', 'numpy', 'IPython', 'msgspec') if m in sys.modules))"
+    """No MPI, no sockets, no arrays, no shell, nothing optional."""
+    heavy = ("mpi4py", "zmq", "numpy", "IPython", "msgspec", "joblib", "distributed")
+    code = f"import sys, mpicluster; print(*(m for m in {heavy} if m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
 
 

@@ -117,6 +117,18 @@ class LoadBalancedView(View):
         if batch:
             self._submit(result, start, kind, function.data, batch)
 
+    def register_joblib_backend(self, name: str = "mpicluster", make_default: bool = False) -> None:
+        """Let joblib run on the engines of this view: ``with joblib.parallel_config(backend=name): ...``.
+
+        Raises
+        ------
+        ImportError
+            joblib is not installed, or too old.
+        """
+        from mpicluster.client.joblib_backend import register
+
+        register(name, lambda: self, make_default=make_default)
+
     def imap(
         self,
         f: Callable[..., Any],

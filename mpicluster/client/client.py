@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from mpicluster.client.awaiting import Connecting
 from mpicluster.client.connection import Connection
 from mpicluster.client.result import AsyncResult, Reply
 from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
@@ -29,6 +30,9 @@ from mpicluster.serial.ring import Reader, Ring
 from mpicluster.wire import contact as contact_file
 from mpicluster.wire import messages as m
 from mpicluster.wire.contact import Contact
+
+if TYPE_CHECKING:
+    from mpicluster.client.executor import ViewExecutor
 
 __all__ = ["Client"]
 
@@ -134,6 +138,14 @@ class Client:
                     f"within {timeout:g} s; see `mpicluster status` and `mpicluster logs`"
                 )
 
+    @classmethod
+    def connect(cls, contact: Contact | str | os.PathLike[str] | None = None, **options: Any) -> Connecting:
+        """``Client(contact, **options)`` for an event loop, which it does not block.
+
+        ``async with Client.connect() as rc:`` closes it in the end, likewise; ``rc = await Client.connect()`` leaves that to you.
+        """
+        return Connecting(lambda: cls(contact, **options))
+
     # -- engines -----------------------------------------------------------------------------------------------------
 
     @property
@@ -178,6 +190,11 @@ class Client:
         from mpicluster.client.balanced import LoadBalancedView
 
         return LoadBalancedView(self, None if targets is None else select(targets, self._live()), **flags)
+
+    def executor(self, targets: Targets = None) -> ViewExecutor:
+        """A `concurrent.futures.Executor` whose workers are the engines, or ``targets``."""
+        executor: ViewExecutor = self.load_balanced_view(targets).executor
+        return executor
 
     def wait_for_engines(self, n: int | None = None, *, timeout: float | None = None) -> None:
         """Wait until there are ``n`` engines (default: as many as the cluster starts with).
@@ -320,6 +337,48 @@ class Client:
         """Numbers of the tasks under way."""
         with self._guard:
             return set(self._pending)
+
+    # -- dask --------------------------------------------------------------------------------------------------------
+
+    def become_dask(
+        self,
+        targets: Targets = "all",
+        port: int = 0,
+        nanny: bool = False,
+        scheduler_args: dict[str, Any] | None = None,
+        **worker_args: Any,
+    ) -> Any:
+        """Make workers of dask of the engines, which go on to be engines too; returns a `distributed.Client` of them.
+
+        The scheduler runs in the first of them, unless there is one already: then they join that, and this client's `distributed.Client` is
+        returned again. Engines that are busy are waited for. In a task of dask's, ``__main__`` is the engine's namespace.
+
+        Parameters
+        ----------
+        port
+            of the scheduler; 0 for any that is free.
+        nanny
+            whether dask's tasks run in a process beside the engine, which is started again when it ends.
+        scheduler_args, worker_args
+            for `distributed.Scheduler`, and for `distributed.Worker` or `distributed.Nanny`. A worker has one thread unless told.
+
+        Raises
+        ------
+        ImportError
+            ``distributed`` is not installed.
+        """
+        from mpicluster.client.dask_cluster import become_dask
+
+        return become_dask(self, targets, port, nanny, scheduler_args, worker_args)
+
+    def stop_dask(self, targets: Targets = "all") -> None:
+        """End the workers of dask on these engines, and with the last one the scheduler and this client's `distributed.Client`."""
+        from mpicluster.client.dask_cluster import stop_dask
+
+        stop_dask(self, targets)
+
+    become_distributed = become_dask
+    stop_distributed = stop_dask
 
     # -- the cluster -------------------------------------------------------------------------------------------------
 

@@ -5,17 +5,16 @@ Answers are kept as bytes until somebody asks: unpickling happens in the thread 
 
 from __future__ import annotations
 
-import asyncio
 import bisect
-import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mpicluster.client.awaiting import value_of, values_of
 from mpicluster.client.metadata import Metadata, Written
 from mpicluster.errors import EngineError, RemoteError, TaskAborted
 from mpicluster.ids import task_id
@@ -67,6 +66,10 @@ class AsyncResult(Future[Any]):
         self._arrival: threading.Condition = self._condition
         #: why slots that are empty stay so
         self._ended: Exception | None = None
+        #: whether a slot did not end well
+        self._failed = False
+        #: called at each arrival
+        self._followers: list[Callable[[], object]] = []
         self._decoded = False
         #: of each slot, and of the whole
         self._values: list[Any] = []
@@ -94,14 +97,19 @@ class AsyncResult(Future[Any]):
                 if reply.message.output:
                     self._keep(slot, reply.message.output)
             self._missing.discard(slot)
+            self._failed |= reply.message.outcome != m.OK
             if self._missing:
                 self._arrival.notify_all()
+                for tell in self._followers:
+                    tell()
                 return
         if all(r is not None and r.message.outcome == m.ABORTED for r in self._replies):
             super().cancel()
             self.set_running_or_notify_cancel()
+        elif self._failed:
+            self.set_exception(_Somewhere())  # for who waits for the first exception; the error itself is decoded by whoever asks
         else:
-            self.set_result(None)  # the value itself is decoded by whoever asks
+            self.set_result(None)  # likewise the value
 
     def _write(self, slot: int, pieces: Sequence[m.Piece]) -> None:
         """A slot's task writes while it runs."""
@@ -300,13 +308,37 @@ class AsyncResult(Future[Any]):
         for slot in range(len(self._replies)):
             yield self._decode_slot(self._await_slot(slot))
 
-    def _await_slot(self, slot: int) -> Reply:
-        self._client._wait_until(lambda: self._replies[slot] is not None or self._ended is not None, self._arrival, None)
+    def _await_slot(self, slot: int, timeout: float | None = None) -> Reply:
+        if self._replies[slot] is None and not self._client._wait_until(
+            lambda: self._replies[slot] is not None or self._ended is not None, self._arrival, timeout
+        ):
+            raise TimeoutError(f"a value of {self!r} is not there in time: {self.progress} of {len(self)} done")
         reply = self._replies[slot]
         if reply is None:
             assert self._ended is not None
             raise self._ended
         return reply
+
+    @property
+    def slots(self) -> int:
+        """How many tasks it is of, or engines if it is one task for several."""
+        return len(self._replies)
+
+    def _has(self, k: int) -> bool:
+        """Whether iteration could give what it gives ``k``-th."""
+        if self._single or self._assemble is not None:
+            return self.done()
+        return self._replies[k] is not None or self._ended is not None
+
+    def _values_at(self, k: int) -> Iterator[Any]:
+        """What iteration gives ``k``-th, which is there."""
+        if self._single or self._assemble is not None:
+            return iter(self.result()) if k == 0 else iter(())
+        return iter([self._decode_slot(self._await_slot(k))])
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """`__iter__` in an event loop."""
+        return values_of(self)
 
     def get_dict(self, timeout: float | None = None) -> dict[int, Any]:
         """``{engine: value}``.
@@ -433,37 +465,30 @@ class AsyncResult(Future[Any]):
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Have ``fn(self)`` called when it is done, in a thread where waiting for other results is allowed."""
+        self._watch(lambda future: self._client._call_back(fn, future))
+
+    def _watch(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Have ``fn(self)`` called when it is done, in whatever thread receives the answer: it must not wait."""
         self.watched = True
         if not self.done():
             _awaited.add(self)
             super().add_done_callback(_awaited.discard)
         self._client._connection.resume()
-        super().add_done_callback(lambda future: self._client._call_back(fn, future))
+        super().add_done_callback(fn)
+
+    def _follow(self, tell: Callable[..., object]) -> None:
+        """Have ``tell()`` called at each arrival, and when it is done (then with the result); it must not wait."""
+        with self._arrival:
+            self._followers.append(tell)
+        self._watch(tell)
+
+    def _unfollow(self, tell: Callable[..., object]) -> None:
+        with self._arrival:
+            self._followers.remove(tell)
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait in an event loop. Cancelling the wait takes back what has not started."""
-        return self._awaited().__await__()
-
-    async def _awaited(self) -> Any:
-        loop = asyncio.get_running_loop()
-        there: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            if not there.done():
-                there.set_result(None)
-
-        def tell(_result: Future[Any]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
-                loop.call_soon_threadsafe(wake)
-
-        self.add_done_callback(tell)
-        try:
-            await there
-        except asyncio.CancelledError:
-            if not self.done():
-                self._client._withdraw(self._tasks())
-            raise
-        return self.result()
+        return value_of(self).__await__()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {'finished' if self.done() else self._name}>"
@@ -505,19 +530,24 @@ class AsyncMapResult(AsyncResult):
     def __iter__(self) -> Iterator[Any]:
         """Each item's value: in the order of the items, or as they come when made with ``ordered=False``."""
         for k in range(len(self._replies)):
-            if self._ordered:
-                reply = self._await_slot(k)
-            else:
-                self._client._wait_until(lambda: len(self._order) > k or self._ended is not None, self._arrival, None)  # noqa: B023
-                if len(self._order) <= k:
-                    assert self._ended is not None
-                    raise self._ended
-                reply = self._await_slot(self._order[k])
-            value = self._decode_slot(reply)
-            if self._chunked:
-                yield from value
-            else:
-                yield value
+            if not self._has(k):
+                self._client._wait_until(lambda: self._has(k), self._arrival, None)  # noqa: B023 - waited for here
+            yield from self._values_at(k)
+
+    def _has(self, k: int) -> bool:
+        there = self._replies[k] is not None if self._ordered else len(self._order) > k
+        return there or self._ended is not None
+
+    def _values_at(self, k: int) -> Iterator[Any]:
+        if not self._ordered and len(self._order) <= k:
+            assert self._ended is not None
+            raise self._ended
+        return iter(self._take_slot(k if self._ordered else self._order[k], None))
+
+    def _take_slot(self, slot: int, timeout: float | None) -> deque[Any]:
+        """The values of a slot, when they are there."""
+        value = self._decode_slot(self._await_slot(slot, timeout))
+        return deque(value if self._chunked else (value,))
 
 
 class _Abandoned(EngineError):
@@ -529,6 +559,10 @@ class _Abandoned(EngineError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return EngineError, self.args
+
+
+class _Somewhere(Exception):
+    """A slot did not end well: which, and why, its bytes say."""
 
 
 def _moment(seconds: float) -> datetime | None:

@@ -14,6 +14,7 @@ from mpicluster.serial.payload import Buffer, Payload, encode
 
 if TYPE_CHECKING:
     from mpicluster.client.client import Client
+    from mpicluster.client.executor import ViewExecutor
 
 __all__ = ["View", "name_of", "snapshot", "waited", "zip_items"]
 
@@ -37,6 +38,7 @@ class View:
     def __init__(self, client: Client, *, block: bool | None = None) -> None:
         self.client = client
         self.block = client.block if block is None else block
+        self._executor: ViewExecutor | None = None
 
     # -- what each kind of view does ---------------------------------------------------------------------------------
 
@@ -71,6 +73,13 @@ class View:
     def wait(self, jobs: Iterable[AsyncResult] | AsyncResult | None = None, timeout: float | None = None) -> bool:
         """`Client.wait`."""
         return self.client.wait(jobs, timeout)
+
+    @property
+    def executor(self) -> ViewExecutor:
+        """This view as a `concurrent.futures.Executor`; another one after it was shut down."""
+        from mpicluster.client.executor import executor_of
+
+        return executor_of(self)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
