@@ -36,6 +36,10 @@ class DirectView(View):
     The client sends one copy of the data, whatever the number of engines; between engines it travels by MPI.
     """
 
+    #: bytes, in all, from which what goes to several engines is broadcast over MPI; and how the answers come back
+    _broadcast_from = BROADCAST_FROM
+    _answers = ""
+
     def __init__(self, client: Client, targets: str | int | list[int], *, block: bool | None = None) -> None:
         super().__init__(client, block=block)
         self.targets = targets
@@ -71,10 +75,11 @@ class DirectView(View):
     ) -> AsyncResult:
         """Submit one task for all targets. ``payload(limit)`` gives function and argument, the latter inline up to ``limit``."""
         ids, single = self._ids(targets)
-        limit = INLINE_UP_TO if len(ids) == 1 else min(INLINE_UP_TO, BROADCAST_FROM // len(ids))
-        fn, argument = payload(limit)
+        fn, argument = payload(INLINE_UP_TO if len(ids) == 1 else min(INLINE_UP_TO, self._broadcast_from // len(ids)))
         result = AsyncResult(self.client, name, len(ids), single=single, assemble=assemble)
-        if argument.buffers and len(ids) > 1:
+        if not collective and len(ids) > 1 and kind in ("apply", "execute"):
+            collective = self._answers
+        if argument.buffers and len(ids) > 1 and collective != "coalesce":
             collective = "bcast"
         self.client._submit(
             result,

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from typing import Any
 
 import zmq
@@ -41,6 +42,8 @@ _TURNING = 0.001
 _LIVE = 0.02
 #: Messages of output sent before others are heard.
 _AT_A_TIME = 8
+#: Results that were told by others are kept, the newest so many.
+_KEPT = 16
 #: How long this thread goes on looking after the last such result.
 _ATTENTIVE = 0.2
 
@@ -53,6 +56,8 @@ class Ledger:
         #: the newest assignment that the main thread has begun or passed over: they come in order
         self._begun = 0
         self._skip: set[int] = set()
+        #: results that another engine has told, or was about to
+        self._kept: deque[m.Done] = deque(maxlen=_KEPT)
         self._outbox: list[m.Message] = []
 
     def begin(self, seq: int) -> bool:
@@ -71,6 +76,16 @@ class Ledger:
             returned = [s for s in seqs if s > begun]
             self._skip.update(returned)
         return m.Withdrawn(returned, [s for s in seqs if s <= begun])
+
+    def keep(self, done: m.Done) -> None:
+        """Another engine tells this result; keep it, should that one die before."""
+        with self._lock:
+            self._kept.append(done)
+
+    def kept(self, seq: int) -> list[m.Message]:
+        """The result of an assignment that another engine was to tell."""
+        with self._lock:
+            return [done for done in self._kept if done.seq == seq]
 
     def put(self, message: m.Message) -> None:
         """Keep an answer to be sent."""
@@ -121,6 +136,8 @@ class Control(threading.Thread):
         self._selector = Selector()
         #: until when this thread looks for results, and for output, that wait to be sent
         self._attentive_until = self._listening_until = 0.0
+        #: what the main thread wants to be said, but cannot say itself
+        self._word: m.Message | None = None
         recorder.on_write = self._watch_output
         warden.on_change = self._look_now
         ring = m.RingPlace(*streams.ring.place) if streams.ring is not None else None
@@ -136,6 +153,11 @@ class Control(threading.Thread):
             self._attentive_until = now + _ATTENTIVE
             if asleep:
                 os.eventfd_write(self._wake, 1)
+
+    def stuck_in(self, seq: int) -> None:
+        """The main thread waits for an engine that cannot end this assignment, and takes no other."""
+        self._word = m.Stuck(seq, m.LOST, f"engine {self._world.id} waits for another, which cannot end the task that both have")
+        self._look_now()
 
     def _look_now(self) -> None:
         os.eventfd_write(self._wake, 1)
@@ -172,6 +194,8 @@ class Control(threading.Thread):
             ready = selector.wait(min((w for w in waits if w is not None), default=None))
             if wake in ready:
                 os.eventfd_read(self._wake)
+                word, self._word = self._word, None
+                self._say([word] if word is not None else [])
             if listening and now >= written_at + _LIVE:
                 written_at = now
                 self._send_written(now)
@@ -230,6 +254,7 @@ class Control(threading.Thread):
                 self._halt(seq)
             case m.Free(seq=seq, why=why):
                 self._warden.free(seq, why)
+                self._say(self._ledger.kept(seq))
             case m.Signal(number=number):
                 os.kill(os.getpid(), number)
             case m.Refresh(turn=turn):

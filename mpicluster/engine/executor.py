@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpicluster.config import INLINE_UP_TO
-from mpicluster.engine.exchange import Door, broadcast, gather, reduce, scatter
+from mpicluster.engine.exchange import Door, broadcast, gather, reduce, scatter, spread
 from mpicluster.engine.namespace import Namespace
 from mpicluster.engine.warden import Warden
 from mpicluster.serial import functions
@@ -103,6 +103,12 @@ class Executor:
         what = f"the arguments of {task.kind}"
         if task.collective == "bcast":
             argument = decode(b"", broadcast(door, task), what)
+        elif task.collective == "coalesce":
+            if task.sizes:
+                argument = decode(b"", spread(door, task), what)
+            else:
+                argument = decode(task.data, what=what)  # which may fail, and then they do not meet
+                door.meet(b"")
         elif task.sizes and task.collective in ("", "spmd"):
             argument = decode(b"", door.bulk(), what)
         else:

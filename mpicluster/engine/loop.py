@@ -13,11 +13,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import zmq
 
+from mpicluster.engine import collective
 from mpicluster.engine.collective import leave_together
 from mpicluster.engine.control import Control, Ledger
-from mpicluster.engine.exchange import Abandoned
+from mpicluster.engine.exchange import Abandoned, coalesce
 from mpicluster.engine.executor import Executor
 from mpicluster.engine.namespace import Namespace
 from mpicluster.engine.output import Recorder
@@ -37,6 +39,10 @@ _BATCH_TIME = 0.001
 _TURN_WITHIN = 5.0
 #: A flag as a plain number costs less than pyzmq's enum.
 _NOBLOCK = int(zmq.NOBLOCK)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(tuple[int, m.Done])
 
 
 class Engine:
@@ -148,23 +154,25 @@ class Engine:
             return
         done = self._perform(message)
         batching = bool(self._queue) and time.monotonic() - self._last_sent < _BATCH_TIME
-        self.ledger.put(done)
+        if done is not None:
+            self.ledger.put(done)
         if not batching:
             self._flush()
         else:
             self.control.watch_outbox()
 
-    def _perform(self, task: m.Assign) -> m.Done:
+    def _perform(self, task: m.Assign) -> m.Done | None:
         self.world.adopt(task.turn, _TURN_WITHIN)
         if self.world.epoch != self._epoch_given:
             self._epoch_given = self.world.epoch
             self._give_names()
         started = time.time()
         outcome, data, sizes = m.OK, b"", []
+        door = _Door(self, task)
         self.recorder.begin(task.seq)
         self.warden.begin(task.seq, task.time_limit)
         try:
-            result = self._executor.run(task, _Door(self, task))
+            result = self._executor.run(task, door)
             started = result.started
             data, sizes = result.payload.data, result.payload.sizes
             if sizes:
@@ -180,7 +188,6 @@ class Engine:
         except BaseException as e:  # noqa: BLE001 - user code may raise anything
             outcome, data = self._failed(task, e)
         finally:
-            self.warden.end()
             before, output, outputs = self.recorder.end()
         if task.sizes:
             self.streams.drop(task.seq)
@@ -188,7 +195,43 @@ class Engine:
             self.ledger.put(message)
             self._flush()  # together they may be too large
         revoked = self.world.revoked if outcome != m.OK or self.warden.freed else -1
-        return m.Done(task.seq, outcome, data, sizes, started, time.time(), output, outputs, revoked)
+        done = m.Done(task.seq, outcome, data, sizes, started, time.time(), output, outputs, revoked)
+        try:
+            return self._coalesced(done, door) if task.collective == "coalesce" and door.met else done
+        finally:
+            self.warden.end()
+
+    def _coalesced(self, done: m.Done, door: _Door) -> m.Done | None:
+        """Have the first engine tell for all that did well. What did not go well is told at once, since others may wait for it.
+
+        A result is told twice rather than never: the hub hears the second as nothing.
+        """
+        well = done.outcome == m.OK
+        told = not well
+
+        def tell_all(pieces: list[bytes]) -> None:
+            self.ledger.put(m.Dones([_decoder.decode(piece) for piece in pieces if piece]))
+            self._flush()
+
+        def tell_alone() -> None:
+            nonlocal told
+            if not told and self.warden.doomed(done.seq):  # one of the others is not to be waited for
+                told = True
+                self.ledger.put(done)
+                self._flush()
+                self.control.stuck_in(done.seq)
+
+        if not well:
+            self.ledger.put(done)
+            self._flush()
+        else:
+            self.ledger.keep(done)
+        try:
+            with collective.napping(tell_alone):
+                coalesce(door, _encoder.encode((self.info.id, done)) if well else b"", tell_all)
+        except (WorldBroken, Abandoned, MemoryError):
+            return done  # each for itself then
+        return done if well and told else None
 
     def _failed(self, task: m.Assign, error: BaseException) -> tuple[int, bytes]:
         """What to say of an assignment that raised: that it did, or that something else is the cause."""
@@ -237,6 +280,16 @@ class _Door:
         self._task = task
         self._comm: MPI.Intracomm | None = None
         self._answer: m.Enter | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the targets have met."""
+        return self._comm is not None
+
+    @property
+    def comm(self) -> MPI.Intracomm:
+        assert self._comm is not None
+        return self._comm
 
     @property
     def position(self) -> int:

@@ -98,6 +98,10 @@ class Warden:
         """It does not any more."""
         self._open = False
 
+    def doomed(self, seq: int) -> bool:
+        """Whether another engine of this assignment has failed, or cannot end it."""
+        return seq in self._doomed
+
     def _raise(self) -> None:
         self._due = False
         raise KeyboardInterrupt(self.reason)

@@ -151,13 +151,13 @@ class Endings:
     def stuck(self, engine: EngineRecord, message: m.Stuck, now: float) -> None:
         """An engine cannot end an assignment. For its client it ends now; what is queued behind it goes elsewhere, or fails."""
         part = engine.release(message.seq)
-        if part is None:
-            return
         engine.stuck = message.seq, message.why
-        job = part.job
-        if job.submit.collective and part.state is not State.ENTERED:
-            self._hub.abandon(job, part)
-        self._hub.end_part(part, message.outcome, message.why.encode())
+        if part is not None:
+            job = part.job
+            if job.submit.collective and part.state is not State.ENTERED:
+                self._hub.abandon(job, part)
+            self._hub.end_part(part, message.outcome, message.why.encode())
+            self._hub.failed_together(job, part)
         queued = list(engine.parts.values())
         self.withdraw(queued)
         for waiting in reversed(queued):

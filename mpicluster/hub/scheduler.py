@@ -78,6 +78,7 @@ class Scheduler:
             m.Goodbye: self._goodbye,
             m.Shutdown: self._shutdown,
             m.Done: self._done,
+            m.Dones: self._dones,
             m.Output: self._output,
             m.Ready: self._ready,
             m.Withdrawn: self.endings.withdrawn,
@@ -442,8 +443,8 @@ class Scheduler:
         if part.balanced and message.outcome != m.OK and self._again(part, engine, message.outcome):
             return
         job = part.job
-        if message.outcome != m.OK and len(job.parts) > 1 and job.submit.kind in _TOGETHER:
-            self._failed_together(job, part)
+        if message.outcome != m.OK:
+            self.failed_together(job, part)
         job.answered = True
         job.metas.pop(engine.info.id, None)
         if job.submit.collective and not entered:
@@ -470,6 +471,12 @@ class Scheduler:
         else:
             self.close_part(part, message.outcome)
 
+    def _dones(self, engine: EngineRecord, message: m.Dones, now: float) -> None:
+        """The first of several engines tells what all of them have done."""
+        for number, done in message.dones:
+            if number in self.engines:
+                self._done(self.engines[number], done, now)
+
     def _again(self, part: Part, engine: EngineRecord, outcome: int) -> bool:
         """Whether a balanced part that failed is run again, on another engine first."""
         me = engine.info.id
@@ -490,8 +497,10 @@ class Scheduler:
         self.give_back(part)
         return True
 
-    def _failed_together(self, job: Job, part: Part) -> None:
-        """One engine of several has failed: the others may wait for it in MPI."""
+    def failed_together(self, job: Job, part: Part) -> None:
+        """One engine of several has failed, or is gone: the others may wait for it in MPI, or have had it tell their results."""
+        if len(job.parts) < 2 or job.submit.kind not in _TOGETHER:
+            return
         if job.submit.kind == "spmd":
             self._gangs.discard(tuple(job.submit.targets or ()))
         why = f"engine {part.engine} has failed"
@@ -548,6 +557,7 @@ class Scheduler:
             if part.job.submit.collective:
                 self.abandon(part.job, part)
             self.end_part(part, m.LOST, why.encode())
+            self.failed_together(part.job, part)
             return
         part.lost += was_running
         if part.lost >= MAX_LOST or not self.may_return(part):

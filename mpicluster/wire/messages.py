@@ -24,6 +24,7 @@ __all__ = [
     "COLLECTIVES",
     "Credit",
     "Done",
+    "Dones",
     "EngineInfo",
     "EngineMessage",
     "Engines",
@@ -78,7 +79,7 @@ __all__ = [
 
 #: How targets of one task meet over MPI: "" for not at all.
 Collective: TypeAlias = str
-COLLECTIVES = ("", "bcast", "scatter", "gather", "reduce", "spmd")
+COLLECTIVES = ("", "bcast", "scatter", "gather", "reduce", "spmd", "coalesce")
 
 
 #: Something that a task has written: where, and what. UTF-8 for `STDOUT` and `STDERR`; for `DISPLAY`, an output as notebooks have it
@@ -520,6 +521,12 @@ class Done(_Message, frozen=True, tag=51):
     revoked: int = -1
 
 
+class Dones(_Message, frozen=True, tag=58):
+    """What the targets of one task have done, told by the first of them for all that did well: by engine."""
+
+    dones: list[tuple[int, Done]]
+
+
 class Ready(_Message, frozen=True, tag=52):
     """At the door of a collective, with what the others must know to enter it."""
 
@@ -570,7 +577,7 @@ OK, FAILED, ABANDONED, ABORTED, LOST, UNMET, REFUSED, LATE = range(8)
 
 Question: TypeAlias = QueueStatus | Find | Recall | Purge | Resubmit
 ClientMessage: TypeAlias = Hello | Submit | Cancel | Interrupt | SendSignal | Question | Status | Shutdown | Goodbye | Chunk | Credit
-FromEngine: TypeAlias = Register | Done | Output | Ready | Withdrawn | Healed | HealFailed | Stuck | Chunk | Credit
+FromEngine: TypeAlias = Register | Done | Dones | Output | Ready | Withdrawn | Healed | HealFailed | Stuck | Chunk | Credit
 ToClient: TypeAlias = Welcome | Engines | Result | Written | Verdict | Answer | Recalled | StatusReply | Farewell | Left | Chunk | Credit
 EngineMessage: TypeAlias = (
     Registered

@@ -70,6 +70,8 @@ class FakeEngine:
         self.payload, self.door, self.inside = None, None, None
         #: the one whose code runs, and will not end by itself; how many messages of output it has sent
         self.running, self.outputs = None, 0
+        #: results that another engine tells
+        self.kept = deque(maxlen=16)
         self.runs = []
         self.stopped = False
 
@@ -116,6 +118,9 @@ class FakeEngine:
                 self.end_running(seq, m.FAILED)
             case m.Free(seq=seq):
                 self.end_running(seq, m.ABANDONED)
+                for done in self.kept:
+                    if done.seq == seq:
+                        self.say_control(done)
             case m.Refresh(turn=turn):
                 if turn > self.turn:
                     assert turn == self.turn + 1, "a communicator is made that others have made before"
@@ -238,6 +243,9 @@ class FakeEngine:
         together = self.all_inside() or ()
         assert len({engine.inside[2] for engine in together}) == 1, "some make a communicator that others have"
         failing = {e.id for e in together if e.inside[0].kind == "spmd" and self.cluster.random.random() < self.cluster.failures}
+        if together and together[0].inside[0].collective == "coalesce":
+            self.coalesce(together)
+            return
         for engine in together:
             task, engine.inside = engine.inside[0], None
             if task.kind == "spmd" and failing:  # some fail, the others may have ended before, or wait
@@ -245,6 +253,19 @@ class FakeEngine:
                 engine.done(task, m.FAILED if engine.id in failing else m.OK if ended else m.ABANDONED)
             else:
                 engine.done(task, m.OK, large=engine.id == task.targets[0])
+
+    def coalesce(self, together):
+        """The first engine tells what all have done that did well."""
+        dones = []
+        root = self.cluster.engines[together[0].inside[0].targets[0]]
+        for engine in together:
+            task, engine.inside = engine.inside[0], None
+            engine.done(task, m.FAILED if self.cluster.random.random() < self.cluster.failures else m.OK)
+            if engine.main_out[-1][0].outcome == m.OK:
+                done, _ = engine.main_out.pop()
+                engine.kept.append(done)
+                dones.append((engine.id, done))
+        root.main_out.append((m.Dones(dones), None))
 
     def done(self, task, outcome, *, large=False):
         self.incoming.pop(task.seq, None)

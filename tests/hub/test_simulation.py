@@ -47,8 +47,8 @@ def random_submission(rng, client):
             client.submit(data=[b""] * count, retries=rng.randint(0, 2), allowed=allowed, terms=random_terms(rng, client))
     elif client.engines:
         targets = rng.sample(client.engines, rng.randint(1, len(client.engines)))
-        collective = rng.choice(["", "bcast", "scatter", "gather", "spmd"])
-        large = collective == "bcast" or (rng.random() < 0.5 and (collective == "scatter" or (not collective and len(targets) == 1)))
+        collective = rng.choice(["", "bcast", "scatter", "gather", "spmd", "coalesce"])
+        large = collective == "bcast" or (rng.random() < 0.5 and (collective in ("scatter", "coalesce") or (not collective and len(targets) == 1)))
         kind = "spmd" if collective == "spmd" or (collective == "bcast" and rng.random() < 0.3) else "apply"
         client.submit(kind=kind, targets=targets, collective=collective, sizes=[3, 6] if large else [])
 
