@@ -48,7 +48,9 @@ def random_submission(rng, client):
     elif client.engines:
         targets = rng.sample(client.engines, rng.randint(1, len(client.engines)))
         collective = rng.choice(["", "bcast", "scatter", "gather", "spmd", "coalesce"])
-        large = collective == "bcast" or (rng.random() < 0.5 and (collective in ("scatter", "coalesce") or (not collective and len(targets) == 1)))
+        large = collective == "bcast" or (
+            rng.random() < 0.5 and (collective in ("scatter", "coalesce") or (not collective and len(targets) == 1))
+        )
         kind = "spmd" if collective == "spmd" or (collective == "bcast" and rng.random() < 0.3) else "apply"
         client.submit(kind=kind, targets=targets, collective=collective, sizes=[3, 6] if large else [])
 
