@@ -84,7 +84,10 @@ class LoadBalancedView(View):
             terms=flags.terms,
         )
 
-    def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], flags: Flags, *, block: bool) -> AsyncResult:
+    def _apply(
+        self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], flags: Flags | None = None, *, block: bool
+    ) -> AsyncResult:
+        flags = self._flags_now() if flags is None else flags
         fn, argument = self._pack_call(f, args, kwargs, INLINE_UP_TO)
         return self._submit_call(name_of(f), fn, argument, flags, block=block)
 

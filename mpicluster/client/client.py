@@ -79,8 +79,8 @@ class Client(Jobs):
         **others: Any,
     ) -> None:
         super().__init__()
-        if timeout is not None and timeout < 0:
-            timeout = math.inf
+        if timeout is not None and not 0 <= timeout < threading.TIMEOUT_MAX:
+            timeout = threading.TIMEOUT_MAX
         self.contact = find_contact(contact, profile or "default", cluster, timeout, others)
         #: whether views made from now on wait for their results
         self.block = False
@@ -410,6 +410,8 @@ class Client(Jobs):
 
     def _wait_until(self, done: Callable[[], bool], changed: threading.Condition, timeout: float | None) -> bool:
         """Wait for ``done()``, which changes under ``changed``; whether it did within ``timeout`` seconds."""
+        if timeout is not None and timeout > threading.TIMEOUT_MAX:
+            timeout = None
         until = None if timeout is None else time.monotonic() + timeout
         if not done():
             if self._connection.inherited:

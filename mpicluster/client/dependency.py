@@ -77,6 +77,9 @@ class Dependency(frozenset[str]):
             return self.mode == other.mode and frozenset(self) == frozenset(other)
         return NotImplemented
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # a frozenset has one of its own
+
     def __hash__(self) -> int:
         return hash((frozenset(self), self.mode))
 

@@ -75,7 +75,7 @@ class DirectView(View):
     ) -> AsyncResult:
         """Submit one task for all targets. ``payload(limit)`` gives function and argument, the latter inline up to ``limit``."""
         flags = self._flags_now() if flags is None else flags
-        ids, single = self._ids(targets)
+        ids, single = self._ids(flags.targets if targets is None else targets)
         limit = INLINE_UP_TO if len(ids) == 1 else min(INLINE_UP_TO, BROADCAST_FROM // len(ids))
         fn, argument = payload(limit)
         result = AsyncResult(self.client, name, len(ids), single=single, assemble=assemble)
@@ -95,7 +95,9 @@ class DirectView(View):
         )
         return result
 
-    def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], flags: Flags, *, block: bool) -> AsyncResult:
+    def _apply(
+        self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], flags: Flags | None = None, *, block: bool
+    ) -> AsyncResult:
         return self._call("apply", name_of(f), lambda limit: self._pack_call(f, args, kwargs, limit), block=block, flags=flags)
 
     def _send(self, kind: str, argument: Any, *, targets: Targets, block: bool, what: str = "", label: str | None = None) -> AsyncResult:
@@ -135,7 +137,7 @@ class DirectView(View):
 
     def use_cloudpickle(self) -> AsyncResult:
         """What is so already: functions, closures and classes travel by value as cloudpickle has it. A result that says so (True)."""
-        return self._apply(bool, (True,), {}, self._flags_now(), block=False)
+        return self._apply(bool, (True,), {}, block=False)
 
     #: IPython Parallel's other ways: what they can send, cloudpickle can
     use_dill = use_pickle = use_cloudpickle

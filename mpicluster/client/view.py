@@ -80,7 +80,9 @@ class View:
 
     # -- what each kind of view does ---------------------------------------------------------------------------------
 
-    def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], flags: Flags, *, block: bool) -> AsyncResult:
+    def _apply(
+        self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], flags: Flags | None = None, *, block: bool
+    ) -> AsyncResult:
         raise NotImplementedError
 
     if TYPE_CHECKING:
@@ -143,11 +145,11 @@ class View:
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Run ``f(*args, **kwargs)`` there, without waiting."""
-        return self._apply(f, args, kwargs, self._flags_now(), block=False)
+        return self._apply(f, args, kwargs, block=False)
 
     def apply_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run ``f(*args, **kwargs)`` there, and wait for the result."""
-        return self._apply(f, args, kwargs, self._flags_now(), block=True).get()
+        return self._apply(f, args, kwargs, block=True).get()
 
     def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **options: Any) -> list[Any]:
         """``list(map(f, *sequences))``, there."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpicluster.serial import functions
-from mpicluster.serial.buffers import copy
 from mpicluster.serial.payload import Unresolved
 
 __all__ = ["PrePickled", "Reference"]
@@ -71,7 +70,8 @@ class PrePickled:
         self._buffers: list[Any] = []
 
         def out_of_band(buffer: pickle.PickleBuffer) -> None:
-            self._buffers.append(copy(buffer.raw()))
+            view = buffer.raw()
+            self._buffers.append(bytes(view) if view.readonly else bytearray(view))
 
         self._stream = functions.dumps(obj, buffer_callback=out_of_band)
         self._kind = type(obj).__name__
