@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 # Open MPI refuses to run as root unless told twice; without effect for others
 ROOT_MAY := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-.PHONY: help venv demo test lint format types test-mpich check bench clean python
+.PHONY: help venv demo test lint format types docs test-mpich check bench clean python
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -68,7 +68,10 @@ format: $(VENV)/.dev ## format the code
 types: $(VENV)/.dev ## check the types
 	$(VENV)/bin/mypy
 
-check: lint types test test-mpich ## all of these: what must pass before a change goes in
+docs: $(VENV)/.dev ## build the documentation, in build/site; a warning is an error
+	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet -b html docs build/site
+
+check: lint types docs test test-mpich ## all of these: what must pass before a change goes in
 
 bench: $(VENV_BENCH)/.bench ## measure this and the others side by side; results go to benchmarks/results
 	$(ROOT_MAY) $(VENV_BENCH)/bin/python -m benchmarks

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "BROADCAST_FROM",
+    "BROADCAST_VIEW_FROM",
     "CHUNK",
     "CONNECT_TIMEOUT",
     "GROUPS_KEPT",
@@ -30,6 +31,8 @@ INLINE_UP_TO = 256 * 1024
 #: A payload for several engines is broadcast over MPI when size x engines exceeds this, else copied to each by the hub.
 #: Measured with 4 engines: copies are faster up to 128 KiB each, equal at 256 KiB, slower above.
 BROADCAST_FROM = 1024 * 1024
+#: The same for a view that is made for many engines.
+BROADCAST_VIEW_FROM = 64 * 1024
 #: Bytes in one chunk of a stream. Measured: 1 MiB moves three times as fast through the hub as one 80 MB frame,
 #: since the allocator then reuses warm pages.
 CHUNK = 1024 * 1024

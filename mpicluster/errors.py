@@ -186,7 +186,7 @@ class RemoteError(ClusterError):
 
     def render_traceback(self) -> list[str]:
         """The engine's traceback under its header, in lines."""
-        return [self.header(), *self.traceback.splitlines()]
+        return [self.header(), *self.traceback.splitlines(), *getattr(self, "__notes__", ())]
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print what `render_traceback` gives."""
@@ -239,7 +239,8 @@ class CompositeError(RemoteError):
             lines += [""] if lines else []
             lines += e.render_traceback() if isinstance(e, RemoteError) else [_header(e), *f"{type(e).__name__}: {e}".splitlines()]
         more = len(self.errors) - self.tb_limit
-        return [*lines, "", f"... and {more} more"] if more > 0 else lines
+        lines += ["", f"... and {more} more"] if more > 0 else []
+        return [*lines, *getattr(self, "__notes__", ())]
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print all tracebacks, or only that of the ``excid``-th error."""

@@ -32,7 +32,7 @@ ALLOWED = {
 }
 #: the only modules that may import a library
 DOORS = {
-    "mpi4py": {"engine.world", "launch.installed", "launch.mpi"},
+    "mpi4py": {"engine.comm", "launch.installed", "launch.mpi"},
     "zmq": {"selector", "hub.router", "hub.gate", "engine.loop", "engine.control", "client.connection", "cluster.worker"},
     "IPython": {"engine.namespace"},
     "sqlite3": set(),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mpicluster.client.flags import BALANCED, Flags, labelled
 from mpicluster.client.mapped import AsyncMapResult, LazyMapIterator
 from mpicluster.client.result import AsyncResult
-from mpicluster.client.view import View, check_callable, flag, name_of, snapshot, zip_items
+from mpicluster.client.view import View, check_callable, flag, name_of, snapshot, waited, zip_items
 from mpicluster.config import INLINE_UP_TO
 from mpicluster.ids import Targets, select
 from mpicluster.serial.failure import Guarded
@@ -151,7 +151,7 @@ class LoadBalancedView(View):
         if chunks:
             guarded = return_exceptions and chunked and not flags.retries
             self._send_map(result, Guarded(f) if guarded else f, chunks, flags, chunked=chunked, block=block)
-        return result.get() if block else result
+        return waited(result) if block else result
 
     def _call_parts(
         self,
@@ -177,7 +177,7 @@ class LoadBalancedView(View):
         result._made_by(self, flags)
         result._return_exceptions = return_exceptions
         self._send_map(result, f, parts, flags, chunked=False, block=block)
-        return result.get() if block else result
+        return waited(result) if block else result
 
     def _send_map(self, result: AsyncResult, f: Callable[..., Any], chunks: list[Any], flags: Flags, *, chunked: bool, block: bool) -> None:
         """Submit the tasks in batches; one that is large goes alone, as a stream."""

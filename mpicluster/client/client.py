@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import threading
 import time
 import warnings
@@ -39,6 +40,8 @@ __all__ = ["Client"]
 _log = logging.getLogger(__name__)
 #: A payload under way that does not move for so long is not waited for at the end.
 _STALLED = 1.0
+#: How long a thread waits before it looks whether it was interrupted.
+_LOOK_UP = 0.5
 
 
 class Client(Jobs):
@@ -297,6 +300,25 @@ class Client(Jobs):
     def _cancel(self, tasks: Iterable[int]) -> bool:
         return bool(self._ask(lambda number: m.Cancel(number, sorted(set(tasks)))))
 
+    def _interrupt(self, tasks: Iterable[int]) -> bool:
+        return bool(self._ask(lambda number: m.Interrupt(number, sorted(set(tasks)))))
+
+    def send_signal(self, sig: int | str, targets: Targets = None) -> None:
+        """Send a signal to engines: its number, or its name (``"SIGUSR1"``).
+
+        SIGINT raises KeyboardInterrupt in the task that runs there, also where it waits in MPI (if this MPI can be made to let go); an
+        engine that does nothing ignores it. Every other signal does to the engine's process what it does to any.
+
+        Raises
+        ------
+        ValueError
+            there is no such signal.
+        """
+        number = int(signal.Signals[sig]) if isinstance(sig, str) and sig in signal.Signals.__members__ else sig
+        if not isinstance(number, int) or not 0 < number < signal.NSIG:
+            raise ValueError(f"there is no signal {sig!r}")
+        self._ask(lambda request: m.SendSignal(request, number, select(targets, self._live())))
+
     def _ask(self, make: Callable[[int], m.ClientMessage], timeout: float = CONNECT_TIMEOUT) -> Any:
         """Ask the hub something and wait for its answer."""
         answer: Future[Any] = Future()
@@ -322,6 +344,48 @@ class Client(Jobs):
                 self._callbacks.submit(fn, future)
             except RuntimeError:
                 _log.debug("the interpreter is ending: %r is not called", fn)
+
+    # -- dask --------------------------------------------------------------------------------------------------------
+
+    def become_dask(
+        self,
+        targets: Targets = "all",
+        port: int = 0,
+        nanny: bool = False,
+        scheduler_args: dict[str, Any] | None = None,
+        **worker_args: Any,
+    ) -> Any:
+        """Make workers of dask of the engines, which go on to be engines too; returns a `distributed.Client` of them.
+
+        The scheduler runs in the first of them, unless there is one already: then they join that, and this client's `distributed.Client` is
+        returned again. Engines that are busy are waited for. In a task of dask's, ``__main__`` is the engine's namespace.
+
+        Parameters
+        ----------
+        port
+            of the scheduler; 0 for any that is free.
+        nanny
+            whether dask's tasks run in a process beside the engine, which is started again when it ends.
+        scheduler_args, worker_args
+            for `distributed.Scheduler`, and for `distributed.Worker` or `distributed.Nanny`. A worker has one thread unless told.
+
+        Raises
+        ------
+        ImportError
+            ``distributed`` is not installed.
+        """
+        from mpicluster.client.dask_cluster import become_dask
+
+        return become_dask(self, targets, port, nanny, scheduler_args, worker_args)
+
+    def stop_dask(self, targets: Targets = "all") -> None:
+        """End the workers of dask on these engines, and with the last one the scheduler and this client's `distributed.Client`."""
+        from mpicluster.client.dask_cluster import stop_dask
+
+        stop_dask(self, targets)
+
+    become_distributed = become_dask
+    stop_distributed = stop_dask
 
     # -- the cluster -------------------------------------------------------------------------------------------------
 
@@ -418,7 +482,12 @@ class Client(Jobs):
                 raise ClosedError("this result belongs to the parent process; make a new Client() after a fork")
             self._connection.serve(done, self._take, timeout)
         with changed:
-            return changed.wait_for(done, None if until is None else max(0.0, until - time.monotonic()))
+            while not done():  # not in one go: a signal that another thread of this process received wakes nobody
+                left = _LOOK_UP if until is None else until - time.monotonic()
+                if left <= 0.0:
+                    return False
+                changed.wait(min(left, _LOOK_UP))
+        return True
 
     def _take(self, message: m.ToClient) -> bool:
         """Handle a small result in the thread of a caller, which may be interrupted at any time."""

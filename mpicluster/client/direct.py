@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ from mpicluster.client.flags import DIRECT, Flags, labelled
 from mpicluster.client.imports import sync_imports
 from mpicluster.client.mapped import AsyncMapResult, LazyMapIterator
 from mpicluster.client.result import AsyncResult
-from mpicluster.client.view import View, check_callable, name_of, snapshot
+from mpicluster.client.view import View, check_callable, name_of, snapshot, waited
 from mpicluster.config import BROADCAST_FROM, INLINE_UP_TO, MAX_FRAME
 from mpicluster.ids import Targets, resolve, select
 from mpicluster.serial.failure import Guarded
@@ -38,6 +40,9 @@ class DirectView(View):
     """
 
     flags_known = DIRECT
+    #: bytes, in all, from which what goes to several engines is broadcast over MPI; and how the answers come back
+    _broadcast_from = BROADCAST_FROM
+    _answers = ""
 
     def __init__(self, client: Client, targets: Targets = "all", **flags: Any) -> None:
         super().__init__(client, targets, flags)
@@ -76,11 +81,12 @@ class DirectView(View):
         """Submit one task for all targets. ``payload(limit)`` gives function and argument, the latter inline up to ``limit``."""
         flags = self._flags_now() if flags is None else flags
         ids, single = self._ids(flags.targets if targets is None else targets)
-        limit = INLINE_UP_TO if len(ids) == 1 else min(INLINE_UP_TO, BROADCAST_FROM // len(ids))
-        fn, argument = payload(limit)
+        fn, argument = payload(INLINE_UP_TO if len(ids) == 1 else min(INLINE_UP_TO, self._broadcast_from // len(ids)))
         result = AsyncResult(self.client, name, len(ids), single=single, assemble=assemble)
         result._made_by(self, flags)
-        if argument.buffers and len(ids) > 1:
+        if not collective and len(ids) > 1 and kind in ("apply", "execute"):
+            collective = self._answers
+        if argument.buffers and len(ids) > 1 and collective != "coalesce":
             collective = "bcast"
         self.client._submit(
             result,
@@ -99,6 +105,36 @@ class DirectView(View):
         self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], flags: Flags | None = None, *, block: bool
     ) -> AsyncResult:
         return self._call("apply", name_of(f), lambda limit: self._pack_call(f, args, kwargs, limit), block=block, flags=flags)
+
+    # -- as one gang -------------------------------------------------------------------------------------------------
+
+    def spmd(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run ``f(*args, **kwargs)`` on all engines at once, as one gang; results in the order of the targets.
+
+        The function gets a communicator of exactly these engines: by a parameter named ``comm``, as ``mpicluster.comm``, and by the names
+        ``comm``, ``rank`` and ``size`` of the engines' namespace. When one of them raises, the others are freed from whatever call
+        on that communicator they wait in (if this MPI can revoke communicators), and the error is that of the one that raised.
+        Gangs on different engines run at the same time.
+
+        As a decorator, ``@view.spmd`` runs the function at once; one that needs arguments becomes a function that runs so when called.
+        """
+        if not args and not kwargs and _needs_arguments(f):
+            return functools.wraps(f)(functools.partial(self.spmd, f))
+        flags = self._flags_now()
+        result = self._gang(f, args, kwargs, flags, block=flags.block)
+        return waited(result) if flags.block else result
+
+    def spmd_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
+        """`spmd` without waiting."""
+        return self._gang(f, args, kwargs, self._flags_now(), block=False)
+
+    def spmd_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """`spmd`, and wait for the results."""
+        return waited(self._gang(f, args, kwargs, self._flags_now(), block=True))
+
+    def _gang(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], flags: Flags, *, block: bool) -> AsyncResult:
+        pack = lambda limit: self._pack_call(f, args, kwargs, limit)  # noqa: E731
+        return self._call("spmd", name_of(f), pack, block=block, collective="spmd", flags=flags)
 
     def _send(self, kind: str, argument: Any, *, targets: Targets, block: bool, what: str = "", label: str | None = None) -> AsyncResult:
         what = what or f"the argument of {kind}"
@@ -119,7 +155,7 @@ class DirectView(View):
         block = self._blocks(block)
         result = self._send("execute", code, targets=targets, block=block, label=label)
         if block:
-            result.get()
+            waited(result)
         return result
 
     def run(self, filename: str, targets: Targets = None, block: bool | None = None, label: str | None = None) -> AsyncResult:
@@ -160,7 +196,7 @@ class DirectView(View):
         """Values of a name, or of several, from each engine."""
         argument = names if isinstance(names, str) else list(names)
         result = self._send("pull", argument, targets=targets, block=self._blocks(block))
-        return result.get() if self._blocks(block) else result
+        return waited(result) if self._blocks(block) else result
 
     def get(self, key: str) -> Any:
         """The values of a name; waits."""
@@ -238,7 +274,7 @@ class DirectView(View):
             assemble=lambda values: _joined(values[0], dist),
             collective="gather",
         )
-        return result.get() if self._blocks(block) else result
+        return waited(result) if self._blocks(block) else result
 
     def reduce(self, name: str, op: str | Callable[[Any, Any], Any] = "sum", *, targets: Targets = None, block: bool | None = None) -> Any:
         """The engines' values of a name combined: MPI Reduce to the first engine, and one copy from there.
@@ -264,7 +300,7 @@ class DirectView(View):
             assemble=lambda values: values[0][1],
             collective="reduce",
         )
-        return result.get() if self._blocks(block) else result
+        return waited(result) if self._blocks(block) else result
 
     # -- map ---------------------------------------------------------------------------------------------------------
 
@@ -309,7 +345,7 @@ class DirectView(View):
         result = AsyncMapResult(self.client, name_of(f), [len(p[0]) for p in parts], ordered=ordered, chunked=True, dist=dist)
         result._return_exceptions = return_exceptions
         self._spread(result, Guarded(f) if return_exceptions else f, ids, "map", [(part,) for part in parts], flags, block=block)
-        return result.get() if block else result
+        return waited(result) if block else result
 
     def _call_parts(
         self,
@@ -334,7 +370,7 @@ class DirectView(View):
         )
         result._return_exceptions = return_exceptions
         self._spread(result, f, ids[: len(parts)], "apply", [(part, {}) for part in parts], flags, block=block)
-        return result.get() if block else result
+        return waited(result) if block else result
 
     def _spread(
         self, result: AsyncResult, f: Any, ids: list[int], kind: str, arguments: list[tuple[Any, ...]], flags: Flags, *, block: bool
@@ -366,6 +402,16 @@ def _refuse(chunksize: int | None) -> None:
         raise ValueError("chunksize is for load-balanced views: a direct view gives each engine one part")
 
 
+def _needs_arguments(f: Callable[..., Any]) -> bool:
+    """Whether a function cannot be called with a communicator alone."""
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return any(p.default is p.empty and p.kind not in kinds and p.name != "comm" for p in parameters)
+
+
 def _of_one_length(sequences: Sequence[Any]) -> list[Any]:
     """Sequences cut to the shortest of them, as `map` does. Some may be infinite."""
     sequences = [list(s) if isinstance(s, Mapping) or hasattr(s, "columns") else s for s in sequences]  # what `map` goes through
@@ -390,7 +436,7 @@ def _maybe_waited(result: AsyncResult, *, block: bool) -> AsyncResult | None:
     """For calls whose values are of no interest: the result, or nothing once it is there."""
     if not block:
         return result
-    result.get()
+    waited(result)
     return None
 
 

@@ -14,7 +14,7 @@ import uuid
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -122,7 +122,9 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             result.add_done_callback(callback)
         return result
 
-    apply_async = submit  # before joblib 1.5
+    def apply_async(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Future[Any]:
+        """What `submit` was called before joblib 1.5."""
+        return self.submit(func, callback)
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
         """The values of a batch."""
@@ -153,6 +155,13 @@ class InnerThreads(ThreadingBackend):  # type: ignore[misc]
         return min(wanted, int(share) if share.isdigit() and int(share) else len(os.sched_getaffinity(0)))
 
 
+class _Seen(NamedTuple):
+    """An array, as long as it lives, and its name if it was sent."""
+
+    array: weakref.ref[Any]
+    name: str | None
+
+
 class _Arrays:
     """Arrays that the batches of a call share.
 
@@ -166,22 +175,26 @@ class _Arrays:
         #: guards what follows: batches are packed in the caller's thread and in that of callbacks
         self._lock = threading.Lock()
         self._first = True
-        #: by id: the array, while it lives, and its name if it was sent
-        self._seen: dict[int, tuple[weakref.ref[Any], str | None]] = {}
+        self._seen: dict[int, _Seen] = {}
+        #: what the engines have
+        self._names: list[str] = []
 
     def name_of(self, array: Any) -> str | None:
         """The name under which the engines have it; None when it is to travel with its batch."""
         if array.nbytes < _SHARED_FROM:
             return None
         with self._lock:
-            reference, name = self._seen.get(id(array), (None, None))
-            again = reference is not None and reference() is array
-            if again and name is not None:
-                return name
-            if again or self._first:
+            seen = self._seen.get(id(array))
+            if seen is not None and seen.array() is not array:
+                seen = None  # that one is gone, and this one has its id
+            if seen is not None and seen.name is not None:
+                return seen.name
+            name = None
+            if seen is not None or self._first:
                 name = uuid.uuid4().hex
+                self._names.append(name)
                 self._send(name, array, together=self._first)
-            self._seen[id(array)] = (weakref.ref(array), name)
+            self._seen[id(array)] = _Seen(weakref.ref(array), name)
             return name
 
     def batch_sent(self) -> None:
@@ -197,7 +210,7 @@ class _Arrays:
     def drop(self) -> None:
         """The call is over: the engines forget them."""
         with self._lock:
-            names = [name for _, name in self._seen.values() if name is not None]
+            names, self._names = self._names, []
             self._seen.clear()
             self._first = True
         live = [i for i in self.engines if i in self._client.ids]

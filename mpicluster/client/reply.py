@@ -33,7 +33,14 @@ class Reply(NamedTuple):
 
 
 class Abandoned(EngineError):
-    """A part that only failed because another did."""
+    """A part that only failed because another did. ``why``: what there is to say about it beyond that."""
+
+    def __init__(self, engine: int, name: str, why: str) -> None:
+        super().__init__(f"engine {engine} gave up {name}: {why or 'another engine that it needs has failed, or did not come'}")
+        self.why = why
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EngineError, self.args
 
 
 def value_of_reply(reply: Reply, name: str, *, balanced: bool) -> Any:
@@ -50,14 +57,15 @@ def value_of_reply(reply: Reply, name: str, *, balanced: bool) -> Any:
     if message.outcome == m.ABORTED:
         raise TaskAborted(f"{name} was cancelled before it started")
     if message.outcome == m.ABANDONED:
-        raise Abandoned(f"engine {message.engine} gave up {name}: another engine did not come to the collective")
+        raise Abandoned(message.engine, name, message.data.decode(errors="replace"))
     if message.outcome == m.UNMET:
         raise _unmet(restore(_bytes(reply)), name, balanced=balanced)
     text = message.data.decode(errors="replace")
     if message.outcome == m.REFUSED:
         raise (InvalidDependency if text.startswith("unknown") else ImpossibleDependency)(f"{name} cannot run: {text}")
     if message.outcome == m.LATE:
-        raise TaskTimeout(f"{name}: {text}") if message.started else DependencyTimeout(f"{name}: {text}")
+        ran = bool(message.started) or text.startswith("it ran")  # of one that cannot be ended, the hub does not know when it began
+        raise (TaskTimeout if ran else DependencyTimeout)(f"{name}: {text}")
     raise EngineError(text)
 
 

@@ -154,6 +154,8 @@ class AsyncResult(Recorded, Future[Any]):
             causes = [e for e in errors if not isinstance(e, Abandoned)] or errors
             if causes:
                 self._error = causes[0] if self._single else self._compose(causes)
+                for why in dict.fromkeys(e.why for e in errors if isinstance(e, Abandoned) and e.why and e not in causes):
+                    self._error.add_note(why)
             else:
                 self._values = values
                 try:
@@ -496,6 +498,13 @@ class AsyncResult(Recorded, Future[Any]):
         if self.done():
             return self.cancelled()
         return self._client._cancel(self._tasks())
+
+    def interrupt(self) -> bool:
+        """End all of it: what has not begun does not begin, and what runs gets a KeyboardInterrupt, as Ctrl-C would.
+
+        Whether there was anything to end. Does not wait for it to end.
+        """
+        return False if self.done() else self._client._interrupt(self._tasks())
 
     def abort(self) -> None:
         """`cancel`, but an error when it is done.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mpicluster.client.flags import Flags, with_flags
 from mpicluster.client.result import AsyncResult
 from mpicluster.config import INLINE_UP_TO
+from mpicluster.errors import ClusterError
 from mpicluster.ids import Targets
 from mpicluster.serial.buffers import copy
 from mpicluster.serial.payload import Buffer, Payload, encode
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from mpicluster.client.executor import ViewExecutor
     from mpicluster.client.remote import ParallelFunction, RemoteFunction
 
-__all__ = ["View", "check_callable", "name_of", "snapshot", "zip_items"]
+__all__ = ["View", "check_callable", "name_of", "snapshot", "waited", "zip_items"]
+
+#: How long a call that was interrupted waits for its tasks to end, so that the next one finds the engines free.
+_ENDS_WITHIN = 3.0
 
 #: flags of `View.temp_flags`, by view: each thread, and each task of an event loop, has its own
 _temporary: ContextVar[Mapping[View, Flags] | None] = ContextVar("mpicluster_flags", default=None)
@@ -141,7 +145,7 @@ class View:
         """Run ``f(*args, **kwargs)`` there: its result if this view blocks, else an `AsyncResult`."""
         flags = self._flags_now()
         result = self._apply(f, args, kwargs, flags, block=flags.block)
-        return result.get() if flags.block else result
+        return waited(result) if flags.block else result
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Run ``f(*args, **kwargs)`` there, without waiting."""
@@ -149,7 +153,7 @@ class View:
 
     def apply_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run ``f(*args, **kwargs)`` there, and wait for the result."""
-        return self._apply(f, args, kwargs, block=True).get()
+        return waited(self._apply(f, args, kwargs, block=True))
 
     def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **options: Any) -> list[Any]:
         """``list(map(f, *sequences))``, there."""
@@ -219,6 +223,19 @@ class View:
         if function.buffers:
             return b"", encode((args, kwargs, f), limit, f"function {name_of(f)} and its arguments")
         return function.data, encode((args, kwargs), limit, f"the arguments of {name_of(f)}")
+
+
+def waited(result: AsyncResult) -> Any:
+    """The value of a result whose caller waits. Ctrl-C ends what it waits for, of which nobody else knows."""
+    try:
+        return result.get()
+    except KeyboardInterrupt:
+        try:
+            if result.interrupt():
+                result.wait(_ENDS_WITHIN)
+        except (ClusterError, TimeoutError):
+            pass  # there is no cluster any more, or it does not answer: nothing can be ended
+        raise
 
 
 def snapshot(buffers: Sequence[Buffer], *, block: bool) -> Sequence[Buffer]:

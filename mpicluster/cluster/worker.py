@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -75,10 +74,12 @@ def _refuse(problem: str) -> NoReturn:
 
 
 def set_current(world: Any) -> None:
-    """Let `mpicluster.comm` find the world of this process."""
+    """Let `mpicluster.comm` find the world of this process, and let ``MPI.COMM_WORLD`` be the communicator that is mended."""
     from mpicluster import engine
 
     engine.current_world = world
+    MPI: Any = sys.modules["mpi4py.MPI"]  # noqa: N806 - its name
+    MPI.COMM_WORLD = world.comm
 
 
 def _new_id() -> str:
@@ -147,11 +148,10 @@ def _die_with_parent() -> None:
 
 
 def _finish(world: Any) -> None:
-    """End MPI, which after failures may never return."""
+    """End MPI, which after failures may never return, and holds the GIL meanwhile: only the system's timer ends it then."""
     sys.stdout.flush()
     sys.stderr.flush()
-    watchdog = threading.Timer(config.STOP_GRACE / 2, os._exit, (0,))
-    watchdog.daemon = True
-    watchdog.start()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, config.STOP_GRACE / 2)
     world.finalize()
-    watchdog.cancel()
+    signal.setitimer(signal.ITIMER_REAL, 0.0)

@@ -8,10 +8,11 @@ Sizes above 2**31 - 1 bytes: counts are in rows or other large units, never in b
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,25 @@ _EAGER = 1.0
 _LONGEST_NAP = 0.001
 
 
+def _nothing() -> None:
+    """There is nothing else to do."""
+
+
+#: What the main thread does while it waits for long; set by the loop.
+on_nap: Callable[[], None] = _nothing
+
+
+@contextlib.contextmanager
+def napping(then: Callable[[], None]) -> Iterator[None]:
+    """Call ``then()`` now and then while waiting for long."""
+    global on_nap
+    on_nap = then
+    try:
+        yield
+    finally:
+        on_nap = _nothing
+
+
 def wait(*requests: MPI.Request) -> None:
     """Complete requests without holding a core that others need: yield at first, then nap up to 1 ms."""
     nap, until = 0.00002, time.monotonic() + _EAGER
@@ -50,6 +70,7 @@ def wait(*requests: MPI.Request) -> None:
         if time.monotonic() < until:
             os.sched_yield()
         else:
+            on_nap()
             time.sleep(nap)
             nap = min(nap * 1.5, _LONGEST_NAP)
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
+from collections import deque
 from typing import Any
 
 import zmq
@@ -22,6 +24,7 @@ from zmq.utils.monitor import recv_monitor_message
 from mpicluster.config import HEAL_TIMEOUT, STOP_GRACE
 from mpicluster.engine.output import Recorder
 from mpicluster.engine.streams import Streams
+from mpicluster.engine.warden import Warden
 from mpicluster.engine.world import MPI, World, WorldBroken
 from mpicluster.selector import Selector
 from mpicluster.wire import frames
@@ -33,10 +36,14 @@ __all__ = ["Control", "Ledger"]
 _STALE = 0.005
 #: How often MPI is let go on while the main thread waits, or runs code that does not call it.
 _PROGRESS_EVERY = 0.1
+#: How often it is looked whether a new communicator is there.
+_TURNING = 0.001
 #: How often what a task writes is sent on while it runs.
 _LIVE = 0.02
 #: Messages of output sent before others are heard.
 _AT_A_TIME = 8
+#: Results that were told by others are kept, the newest so many.
+_KEPT = 16
 #: How long this thread goes on looking after the last such result.
 _ATTENTIVE = 0.2
 
@@ -49,6 +56,8 @@ class Ledger:
         #: the newest assignment that the main thread has begun or passed over: they come in order
         self._begun = 0
         self._skip: set[int] = set()
+        #: results that another engine has told, or was about to
+        self._kept: deque[m.Done] = deque(maxlen=_KEPT)
         self._outbox: list[m.Message] = []
 
     def begin(self, seq: int) -> bool:
@@ -67,6 +76,16 @@ class Ledger:
             returned = [s for s in seqs if s > begun]
             self._skip.update(returned)
         return m.Withdrawn(returned, [s for s in seqs if s <= begun])
+
+    def keep(self, done: m.Done) -> None:
+        """Another engine tells this result; keep it, should that one die before."""
+        with self._lock:
+            self._kept.append(done)
+
+    def kept(self, seq: int) -> list[m.Message]:
+        """The result of an assignment that another engine was to tell."""
+        with self._lock:
+            return [done for done in self._kept if done.seq == seq]
 
     def put(self, message: m.Message) -> None:
         """Keep an answer to be sent."""
@@ -94,6 +113,7 @@ class Control(threading.Thread):
         ledger: Ledger,
         streams: Streams,
         recorder: Recorder,
+        warden: Warden,
         context: Any,
     ) -> None:
         super().__init__(name="mpicluster-control", daemon=True)
@@ -104,6 +124,7 @@ class Control(threading.Thread):
         self._ledger = ledger
         self._streams = streams
         self._recorder = recorder
+        self._warden = warden
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._socket.connect(address)  # from here on the monitor sees it end
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -115,7 +136,10 @@ class Control(threading.Thread):
         self._selector = Selector()
         #: until when this thread looks for results, and for output, that wait to be sent
         self._attentive_until = self._listening_until = 0.0
+        #: what the main thread wants to be said, but cannot say itself
+        self._word: m.Message | None = None
         recorder.on_write = self._watch_output
+        warden.on_change = self._look_now
         ring = m.RingPlace(*streams.ring.place) if streams.ring is not None else None
         self._socket.send(frames.pack([m.Register(info, "control", world.library(), world.survives(), ring)]), zmq.NOBLOCK)
 
@@ -129,6 +153,14 @@ class Control(threading.Thread):
             self._attentive_until = now + _ATTENTIVE
             if asleep:
                 os.eventfd_write(self._wake, 1)
+
+    def stuck_in(self, seq: int) -> None:
+        """The main thread waits for an engine that cannot end this assignment, and takes no other."""
+        self._word = m.Stuck(seq, m.LOST, f"engine {self._world.id} waits for another, which cannot end the task that both have")
+        self._look_now()
+
+    def _look_now(self) -> None:
+        os.eventfd_write(self._wake, 1)
 
     def _watch_output(self) -> None:
         """A task writes (in whatever thread): see that it is sent soon."""
@@ -154,9 +186,16 @@ class Control(threading.Thread):
                 self._world.progress()
                 progress_at = now + _PROGRESS_EVERY
             attentive, listening = now < self._attentive_until, now < self._listening_until
-            ready = selector.wait(_STALE if attentive else _LIVE if listening else _PROGRESS_EVERY if helps else None)
+            turning = self._world.go_on()
+            due = self._warden.due(now)
+            if due is not None:
+                self._say(self._warden.look(now))
+            waits = [_TURNING if turning else _STALE if attentive else _LIVE if listening else _PROGRESS_EVERY if helps else None, due]
+            ready = selector.wait(min((w for w in waits if w is not None), default=None))
             if wake in ready:
                 os.eventfd_read(self._wake)
+                word, self._word = self._word, None
+                self._say([word] if word is not None else [])
             if listening and now >= written_at + _LIVE:
                 written_at = now
                 self._send_written(now)
@@ -211,18 +250,34 @@ class Control(threading.Thread):
                 self._streams.reader_gone(reader)
             case m.Withdraw(seqs=seqs):
                 self._say([self._ledger.withdraw(seqs)])
-            case m.Heal(epoch=epoch):
-                self._heal(epoch)
+            case m.Halt(seq=seq):
+                self._halt(seq)
+            case m.Free(seq=seq, why=why):
+                self._warden.free(seq, why)
+                self._say(self._ledger.kept(seq))
+            case m.Signal(number=number):
+                os.kill(os.getpid(), number)
+            case m.Refresh(turn=turn):
+                self._world.refresh(turn)
+            case m.Heal(epoch=epoch, turn=turn):
+                self._heal(epoch, turn)
             case m.Stop(reason=reason):
                 self._end_engine(reason)
             case _:
                 pass  # Registered
 
-    def _heal(self, epoch: int) -> None:
+    def _halt(self, seq: int) -> None:
+        answer = self._ledger.withdraw([seq] if seq else [])
+        if not answer.returned:
+            self._warden.halt(seq)
+        if seq:
+            self._say([answer])
+
+    def _heal(self, epoch: int, turn: int) -> None:
         answer: m.Message
         watchdog = _leave_after(HEAL_TIMEOUT + STOP_GRACE)  # meanwhile this thread hears nobody
         try:
-            answer = m.Healed(epoch, self._world.heal(epoch))
+            answer = m.Healed(epoch, self._world.heal(epoch, turn))
         except (WorldBroken, MPI.Exception) as e:
             answer = m.HealFailed(epoch, str(e))
         finally:
@@ -230,6 +285,8 @@ class Control(threading.Thread):
         self._say([answer])
 
     def _say(self, messages: list[m.Message]) -> None:
+        if not messages:
+            return
         with contextlib.suppress(zmq.Again):  # the hub is gone: the monitor says so next
             self._socket.send(frames.pack(messages), zmq.NOBLOCK)
         self._selector.used(self._source)
@@ -247,6 +304,7 @@ class Control(threading.Thread):
         self.reason = reason
         self.stopping.set()
         _leave_after(STOP_GRACE / 2)
+        signal.setitimer(signal.ITIMER_REAL, STOP_GRACE)  # should the main thread never let go of the GIL
 
 
 def _leave_after(seconds: float) -> threading.Timer:

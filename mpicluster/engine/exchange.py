@@ -21,7 +21,7 @@ from mpicluster.serial.partition import Scattering, is_plain_array
 from mpicluster.serial.payload import decode, encode_inline
 from mpicluster.wire.messages import Assign
 
-__all__ = ["Abandoned", "Door", "broadcast", "gather", "reduce", "scatter"]
+__all__ = ["Abandoned", "Door", "broadcast", "coalesce", "gather", "reduce", "scatter", "spread"]
 
 
 P = ParamSpec("P")
@@ -39,6 +39,10 @@ class Door(Protocol):
     def position(self) -> int:
         """This engine's place among the targets."""
 
+    @property
+    def comm(self) -> MPI.Intracomm:
+        """The communicator of the targets, after they met."""
+
     def meet(self, meta: bytes) -> tuple[MPI.Intracomm, list[bytes]]:
         """Say that this engine is ready; returns the communicator of the targets, and what each said.
 
@@ -52,6 +56,20 @@ class Door(Protocol):
 
     def part(self) -> None:
         """After they met: all of them go their way."""
+
+    def enter_gang(self) -> MPI.Intracomm:
+        """Meet, if they have not, and let the user's communicator be one of exactly the targets.
+
+        Raises
+        ------
+        Abandoned
+            one of them failed before.
+        WorldBroken
+            one of them died.
+        """
+
+    def leave_gang(self, *, well: bool) -> None:
+        """After `enter_gang`. If this engine failed, the others are freed that wait for it in that communicator."""
 
     def bulk(self) -> Sequence[Any]:
         """The payload streamed to this engine."""
@@ -75,13 +93,25 @@ def _in_a_sound_world(exchange: Callable[Concatenate[Door, P], T]) -> Callable[C
     return wrapper
 
 
-@_in_a_sound_world
 def broadcast(door: Door, task: Assign) -> Sequence[Any]:
     """The root's payload, at every target. One Ibcast per buffer."""
+    return _in_a_sound_world(spread)(door, task)
+
+
+def spread(door: Door, task: Assign) -> Sequence[Any]:
+    """`broadcast`, by those who will meet again: they do not part."""
     buffers = door.bulk() if door.position == 0 else [allocate(size) for size in task.sizes]
     comm, _ = door.meet(b"")
     collective.bcast(comm, buffers)
     return buffers
+
+
+@_in_a_sound_world
+def coalesce(door: Door, data: bytes, tell: Callable[[list[bytes]], None]) -> None:
+    """What each target has to say, told by the root, before any of them goes on. They have met before. One Iallgather and one Igatherv."""
+    pieces = _gather_bytes(door.comm, data, collective.allgather_sizes(door.comm, len(data)))
+    if pieces is not None:
+        tell(pieces)
 
 
 @_in_a_sound_world
@@ -155,6 +185,12 @@ def _gather_objects(comm: MPI.Intracomm, value: Any, name: str) -> Any:
         raise problem
     if -1 in lengths:
         raise Abandoned
+    pieces = _gather_bytes(comm, data, lengths)
+    return None if pieces is None else ("objects", pieces)
+
+
+def _gather_bytes(comm: MPI.Intracomm, data: bytes, lengths: list[int]) -> list[bytes] | None:
+    """The bytes of all, which are so many, at the root; None elsewhere."""
     unit = 1 if sum(lengths) < 2**31 else 1 << 16
     counts = [-(-n // unit) for n in lengths]
     whole = _allocate(comm, sum(counts) * unit)
@@ -163,7 +199,7 @@ def _gather_objects(comm: MPI.Intracomm, value: Any, name: str) -> Any:
     if whole is None:
         return None
     starts = collective.offsets(counts)
-    return "objects", [whole[s * unit : s * unit + n].tobytes() for s, n in zip(starts, lengths, strict=True)]
+    return [whole[s * unit : s * unit + n].tobytes() for s, n in zip(starts, lengths, strict=True)]
 
 
 _MPI_OPS: dict[str, MPI.Op] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpicluster.config import INLINE_UP_TO
-from mpicluster.engine.exchange import Door, broadcast, gather, reduce, scatter
+from mpicluster.engine.exchange import Door, broadcast, gather, reduce, scatter, spread
 from mpicluster.engine.namespace import Namespace
+from mpicluster.engine.warden import Warden
 from mpicluster.serial import functions
 from mpicluster.serial.buffers import copy
 from mpicluster.serial.payload import Payload, decode, encode
@@ -21,6 +23,22 @@ __all__ = ["Executor", "Outcome"]
 
 #: Verbs whose value is made for the answer.
 _FRESH = frozenset({"gather", "reduce"})
+
+
+#: Verbs that are not interrupted half-way, or see to it themselves.
+_ALL_OR_NONE = frozenset({"scatter", "gather", "reduce", "spmd"})
+
+
+def _takes_comm(function: Callable[..., Any], given: int) -> bool:
+    """Whether a function has a parameter named ``comm`` that so many positional arguments leave free."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return False
+    for position, parameter in enumerate(parameters):
+        if parameter.name == "comm" and parameter.kind is not parameter.POSITIONAL_ONLY:
+            return parameter.kind is parameter.KEYWORD_ONLY or position >= given
+    return False
 
 
 def _references() -> int:
@@ -42,8 +60,9 @@ class Outcome(NamedTuple):
 class Executor:
     """Runs assignments in a namespace. One per engine; main thread only."""
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, warden: Warden) -> None:
         self._namespace = namespace
+        self._warden = warden
         #: functions of maps under way, by the hub's key: as they came, and unpickled at their first use
         self._learnt: dict[int, bytes] = {}
         self._functions: dict[int, tuple[Callable[..., Any], dict[str, Any]]] = {}
@@ -57,6 +76,7 @@ class Executor:
             "scatter": self._scatter,
             "gather": self._gather,
             "reduce": self._reduce,
+            "spmd": self._spmd,
         }
 
     def learn(self, fn_id: int, fn: bytes) -> None:
@@ -83,12 +103,25 @@ class Executor:
         what = f"the arguments of {task.kind}"
         if task.collective == "bcast":
             argument = decode(b"", broadcast(door, task), what)
-        elif task.sizes and not task.collective:
+        elif task.collective == "coalesce":
+            if task.sizes:
+                argument = decode(b"", spread(door, task), what)
+            else:
+                argument = decode(task.data, what=what)  # which may fail, and then they do not meet
+                door.meet(b"")
+        elif task.sizes and task.collective in ("", "spmd"):
             argument = decode(b"", door.bulk(), what)
         else:
             argument = decode(task.data, what=what)
         started = time.time()
-        value = verb(task, argument, door)
+        if task.kind in _ALL_OR_NONE:
+            value = verb(task, argument, door)
+        else:
+            self._warden.open()
+            try:
+                value = verb(task, argument, door)
+            finally:
+                self._warden.close()
         alone = sys.getrefcount(value) <= _ALONE and (task.kind in _FRESH or (type(value) is np.ndarray and value.base is None))
         payload = encode(value, INLINE_UP_TO, f"the result of {task.kind}")
         if payload.buffers and not alone:  # it is sent while the next tasks run, which may change it
@@ -113,6 +146,22 @@ class Executor:
     def _apply(self, task: Assign, argument: Any, door: Door) -> Any:
         args, kwargs, *own = argument  # a function that carries much data comes with its arguments
         return (own[0] if own else self._function(task))(*args, **kwargs)
+
+    def _spmd(self, task: Assign, argument: Any, door: Door) -> Any:
+        args, kwargs, *own = argument
+        function = own[0] if own else self._function(task)
+        comm = door.enter_gang()
+        well = False
+        try:
+            if "comm" not in kwargs and _takes_comm(function, len(args)):
+                kwargs = {**kwargs, "comm": comm}
+            self._warden.open()
+            value = function(*args, **kwargs)
+            well = True
+        finally:
+            self._warden.close()
+            door.leave_gang(well=well)
+        return value
 
     def _map(self, task: Assign, argument: Any, door: Door) -> list[Any]:
         sequences, *own = argument

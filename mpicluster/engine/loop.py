@@ -7,22 +7,24 @@ runs.
 from __future__ import annotations
 
 import os
-import signal
 import socket as sockets
 import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import zmq
 
+from mpicluster.engine import collective
 from mpicluster.engine.collective import leave_together
 from mpicluster.engine.control import Control, Ledger
-from mpicluster.engine.exchange import Abandoned
+from mpicluster.engine.exchange import Abandoned, coalesce
 from mpicluster.engine.executor import Executor
 from mpicluster.engine.namespace import Namespace
 from mpicluster.engine.output import Recorder
 from mpicluster.engine.streams import PayloadLost, Streams
+from mpicluster.engine.warden import Warden
 from mpicluster.engine.world import MPI, World, WorldBroken
 from mpicluster.errors import UnmetDependency
 from mpicluster.selector import Selector
@@ -34,8 +36,14 @@ __all__ = ["Engine"]
 
 #: Results of short tasks are sent together, this late at most while the next tasks run.
 _BATCH_TIME = 0.001
+#: How long a task waits for a new communicator, which is there in milliseconds unless an engine is deaf.
+_TURN_WITHIN = 5.0
 #: A flag as a plain number costs less than pyzmq's enum.
 _NOBLOCK = int(zmq.NOBLOCK)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(tuple[int, m.Done])
 
 
 class Engine:
@@ -57,11 +65,19 @@ class Engine:
         self.ledger = Ledger()
         self.streams = Streams()
         self.recorder = Recorder()
+        self.warden = Warden(world)
         register = m.Register(self.info, "main", world.library(), world.survives())
         try:
             self._socket.send(frames.pack([register]), _NOBLOCK)
             self.control = Control(
-                world, self.info, door(b"e%dc" % world.id, self._context), self.ledger, self.streams, self.recorder, self._context
+                world,
+                self.info,
+                door(b"e%dc" % world.id, self._context),
+                self.ledger,
+                self.streams,
+                self.recorder,
+                self.warden,
+                self._context,
             )
         except zmq.Again:  # it has closed the connection: there is nobody to wait for
             raise ConnectionError("the hub is gone, or has refused this engine; its log says which") from None
@@ -71,7 +87,7 @@ class Engine:
         self.namespace = Namespace()
         self._give_names()
         self._epoch_given = world.epoch
-        self._executor = Executor(self.namespace)
+        self._executor = Executor(self.namespace, self.warden)
         bind_capture(lambda error: self._failure("map", error))
         self._queue: deque[m.Assign | m.Forget] = deque()
         self._last_sent = 0.0
@@ -81,7 +97,7 @@ class Engine:
 
     def run(self) -> str:
         """Serve until the cluster ends; returns why it did."""
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # it comes from the launcher, when that is interrupted: end
+        self.warden.install()
         self.control.start()
         try:
             while not self.control.stopping.is_set():
@@ -136,24 +152,29 @@ class Engine:
             return
         if not self.ledger.begin(message.seq):
             self.streams.drop(message.seq)
+            self.warden.passed(message.seq)
             return
         done = self._perform(message)
         batching = bool(self._queue) and time.monotonic() - self._last_sent < _BATCH_TIME
-        self.ledger.put(done)
+        if done is not None:
+            self.ledger.put(done)
         if not batching:
             self._flush()
         else:
             self.control.watch_outbox()
 
-    def _perform(self, task: m.Assign) -> m.Done:
+    def _perform(self, task: m.Assign) -> m.Done | None:
+        self.world.adopt(task.turn, _TURN_WITHIN)
         if self.world.epoch != self._epoch_given:
             self._epoch_given = self.world.epoch
             self._give_names()
         started = time.time()
         outcome, data, sizes = m.OK, b"", []
+        door = _Door(self, task)
         self.recorder.begin(task.seq)
+        self.warden.begin(task.seq, task.time_limit)
         try:
-            result = self._executor.run(task, _Door(self, task))
+            result = self._executor.run(task, door)
             started = result.started
             data, sizes = result.payload.data, result.payload.sizes
             if sizes:
@@ -169,14 +190,63 @@ class Engine:
         except UnmetDependency as e:
             outcome, data = m.UNMET, self._failure(task.kind, e)
         except BaseException as e:  # noqa: BLE001 - user code may raise anything
-            outcome, data = m.FAILED, self._failure(task.kind, e)
+            outcome, data = self._failed(task, e)
         finally:
             before, output, outputs = self.recorder.end()
         if task.sizes:
             self.streams.drop(task.seq)
         for message in before:
             self.ledger.put(message)
-        return m.Done(task.seq, outcome, data, sizes, started, time.time(), output, outputs)
+            self._flush()  # together they may be too large
+        revoked = self.world.revoked if outcome != m.OK or self.warden.freed else -1
+        done = m.Done(task.seq, outcome, data, sizes, started, time.time(), output, outputs, revoked)
+        try:
+            return self._coalesced(done, door) if task.collective == "coalesce" and door.met else done
+        finally:
+            self.warden.end()
+
+    def _coalesced(self, done: m.Done, door: _Door) -> m.Done | None:
+        """Have the first engine tell for all that did well. What did not go well is told at once, since others may wait for it.
+
+        A result is told twice rather than never: the hub hears the second as nothing.
+        """
+        well = done.outcome == m.OK
+        told = not well
+
+        def tell_all(pieces: list[bytes]) -> None:
+            self.ledger.put(m.Dones([_decoder.decode(piece) for piece in pieces if piece]))
+            self._flush()
+
+        def tell_alone() -> None:
+            nonlocal told
+            if not told and self.warden.doomed(done.seq):  # one of the others is not to be waited for
+                told = True
+                self.ledger.put(done)
+                self._flush()
+                self.control.stuck_in(done.seq)
+
+        if not well:
+            self.ledger.put(done)
+            self._flush()
+        else:
+            self.ledger.keep(done)
+        try:
+            with collective.napping(tell_alone):
+                coalesce(door, _encoder.encode((self.info.id, done)) if well else b"", tell_all)
+        except (WorldBroken, Abandoned, MemoryError):
+            return done  # each for itself then
+        return done if well and told else None
+
+    def _failed(self, task: m.Assign, error: BaseException) -> tuple[int, bytes]:
+        """What to say of an assignment that raised: that it did, or that something else is the cause."""
+        reason, revoked = self.warden.reason, self.world.explains(error)
+        if reason and (revoked or isinstance(error, KeyboardInterrupt)):
+            if self.warden.overdue:
+                return m.LATE, f"{reason} on engine {self.info.id}".encode()
+            error = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt(reason).with_traceback(error.__traceback__)
+        elif revoked:
+            return m.ABANDONED, b""
+        return m.FAILED, self._failure(task.kind, error)
 
     def _failure(self, kind: str, error: BaseException) -> bytes:
         where: dict[str, int | str] = {
@@ -213,6 +283,17 @@ class _Door:
         self._engine = engine
         self._task = task
         self._comm: MPI.Intracomm | None = None
+        self._answer: m.Enter | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the targets have met."""
+        return self._comm is not None
+
+    @property
+    def comm(self) -> MPI.Intracomm:
+        assert self._comm is not None
+        return self._comm
 
     @property
     def position(self) -> int:
@@ -221,7 +302,8 @@ class _Door:
     def bulk(self) -> Sequence[Any]:
         return self._engine.streams.take(self._task.seq)
 
-    def meet(self, meta: bytes) -> tuple[MPI.Intracomm, list[bytes]]:
+    def _enter(self, meta: bytes) -> m.Enter:
+        """Say that this engine is here, and wait until all are."""
         engine, seq = self._engine, self._task.seq
         engine.ledger.put(m.Ready(seq, meta))
         engine._flush()
@@ -231,9 +313,32 @@ class _Door:
                     continue  # of a collective that is over
                 if isinstance(answer, m.Abandon):
                     raise Abandoned
-                metas = [meta for count, meta in answer.metas for _ in range(count)]
-                self._comm = engine.world.group(self._task.targets, answer.epoch, keep=answer.keep)
-                return self._comm, metas
+                self._answer = answer
+                return answer
+
+    def meet(self, meta: bytes) -> tuple[MPI.Intracomm, list[bytes]]:
+        answer = self._enter(meta)
+        self._comm = self._engine.world.group(self._task.targets, answer.epoch, keep=answer.keep)
+        return self._comm, [meta for count, meta in answer.metas for _ in range(count)]
+
+    def enter_gang(self) -> MPI.Intracomm:
+        answer, engine = self._answer or self._enter(b""), self._engine
+        world = engine.world
+        if world.epoch != answer.epoch:
+            raise WorldBroken("an engine died")
+        try:
+            world.enter_gang(self._task.targets, fresh=answer.fresh, keep=answer.keep)
+        except MPI.Exception as e:
+            if world.broken.is_set():
+                raise WorldBroken(str(e)) from e
+            raise Abandoned from e  # one was in it, and has failed already
+        engine.namespace.give(rank=world.comm.rank, size=world.comm.size)
+        return world.comm
+
+    def leave_gang(self, *, well: bool) -> None:
+        assert self._answer is not None
+        self._engine.world.leave_gang(well=well, keep=self._answer.keep)
+        self._engine._give_names()
 
     def part(self) -> None:
         if self._comm is None:

@@ -19,6 +19,9 @@ from mpicluster.wire.messages import STDERR, STDOUT, Output, Piece
 
 __all__ = ["Recorder"]
 
+#: What is displayed goes in one piece: an image, say.
+_LARGEST = 16 * 1024 * 1024
+
 
 class Recorder:
     """Standard output and error of this process, and what is displayed. Standard input is empty, since nobody is there to type.
@@ -57,11 +60,14 @@ class Recorder:
         first = not self._written
         room = MAX_OUTPUT - self._size
         self._size += len(content)
-        if room >= len(content):
+        if isinstance(content, str):
+            for start in range(0, min(len(content), room), CHUNK):
+                self._written.append((channel, content[start : min(start + CHUNK, room)]))
+        elif len(content) > _LARGEST:
+            self._written.append((STDERR, f"[something of {len(content)} bytes was not shown: {_LARGEST >> 20} MiB is the most]\n"))
+        elif len(content) <= room:
             self._written.append((channel, content))
-        elif room > 0:
-            if isinstance(content, str):
-                self._written.append((channel, content[:room]))
+        if 0 <= room < len(content):
             self._written.append((STDERR, f"\n[output above {MAX_OUTPUT >> 20} MiB of this task was dropped]\n"))
         if first:
             self.on_write()

@@ -14,17 +14,16 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-import mpi4py
-
-mpi4py.rc.initialize = False
-mpi4py.rc.finalize = False
-mpi4py.rc.fast_reduce = False  # else reductions of objects run on a duplicate that nobody can revoke, made holding the GIL
-from mpi4py import MPI  # noqa: E402 - after the settings above
+from mpicluster.engine.comm import MPI, Comm
 
 __all__ = ["MPI", "World", "WorldBroken"]
 
 #: Attempts at a healthy world before it is given up: each failure meanwhile costs one.
 _HEAL_ATTEMPTS = 10
+#: The class of error of a call on a communicator that was revoked, most often.
+_REVOKED: int = getattr(MPI, "ERR_REVOKED", -1)
+#: How many causes of causes of an exception are looked at.
+_LONGEST_CHAIN = 16
 
 
 class WorldBroken(RuntimeError):
@@ -35,13 +34,15 @@ class World:
     """Communicators of the current epoch.
 
     ``comm``
-        the user's: data of the engine itself never travels on it;
+        the user's: data of the engine itself never travels on it. One object for the engine's whole life; main thread only;
     ``wire``
         the engine's own;
     ``members``
-        engine ids by rank.
+        engine ids by rank;
+    ``turn``
+        how often the user's communicator was made anew, as the hub counts.
 
-    The lock guards the switch from one epoch to the next.
+    The lock guards the switch from one epoch, or turn, to the next.
     """
 
     def __init__(self) -> None:
@@ -55,11 +56,26 @@ class World:
         self.members: list[int] = list(range(MPI.COMM_WORLD.size))
         self.id: int = MPI.COMM_WORLD.rank
         self.wire: MPI.Intracomm = MPI.COMM_WORLD.Dup()
-        self.comm: MPI.Intracomm = self.wire.Dup()
-        _warm(self.comm)
+        #: for control threads only, to make others from, whatever the main threads do
+        self._reserve: MPI.Intracomm = self.wire.Dup()
+        #: what ``comm`` is to stand for, and stands for
+        self._users: MPI.Intracomm = self.wire.Dup()
+        _warm(self._users)
+        self._adopted = self._users
+        self.comm = Comm(self._users)
+        self.turn = 0
+        #: turns that are to be made, and the one that is being made: its communicator, and what is waited for
+        self._turns: list[int] = []
+        self._turning: tuple[MPI.Intracomm, MPI.Request, bool] | None = None
+        self._turned = threading.Condition(self._lock)
         #: communicators of some engines: those kept, and the one that is in use and will be freed
         self._groups: dict[tuple[int, ...], MPI.Intracomm] = {}
         self._passing: MPI.Intracomm | None = None
+        #: the user's communicators of gangs, and the one in use
+        self._gangs: dict[tuple[int, ...], MPI.Intracomm] = {}
+        self._gang: MPI.Intracomm | None = None
+        #: whether another had revoked the communicator of the gang that this engine was part of last
+        self.was_freed = False
 
     @property
     def rank(self) -> int:
@@ -84,7 +100,7 @@ class World:
 
     @staticmethod
     def survives() -> bool:
-        """Whether a dead rank leaves the others alive: Open MPI started with ``--with-ft ulfm``."""
+        """Whether a dead rank leaves the others alive, and communicators can be revoked: Open MPI started with ``--with-ft ulfm``."""
         return os.environ.get("OMPI_MCA_mpi_ft_enable", "").lower() in ("1", "true", "yes") and hasattr(MPI.Intracomm, "Shrink")  # noqa: SIM112 - its name
 
     def local_ranks(self) -> MPI.Comm:
@@ -116,12 +132,7 @@ class World:
             key = tuple(engines)
             if key in self._groups:
                 return self._groups[key]
-            wire, members = self.wire, self.members
-        whole = wire.Get_group()
-        part = whole.Incl([members.index(e) for e in engines])
-        comm = wire.Create_group(part, tag=engines[0])
-        part.Free()
-        whole.Free()
+        comm = self._create(engines)
         with self._lock:
             sound = self.epoch == epoch and not self.broken.is_set()
             if sound and keep:
@@ -131,6 +142,16 @@ class World:
         if not sound:  # another member may have got it, and wait in it for this one
             self._revoke(comm)
             raise WorldBroken("an engine died")
+        return comm
+
+    def _create(self, engines: Sequence[int]) -> MPI.Intracomm:
+        """A new communicator of exactly these engines. Collective over them."""
+        wire, members = self.wire, self.members
+        whole = wire.Get_group()
+        part = whole.Incl([members.index(e) for e in engines])
+        comm = wire.Create_group(part, tag=engines[0])
+        part.Free()
+        whole.Free()
         return comm
 
     def release(self) -> None:
@@ -144,13 +165,116 @@ class World:
             except MPI.Exception:
                 pass  # a rank died meanwhile
 
+    # -- the user's communicator --------------------------------------------------------------------------------------
+
+    def adopt(self, turn: int, timeout: float) -> None:
+        """Let ``comm`` stand for the newest communicator; wait for one that is being made. Main thread, between tasks."""
+        self.was_freed = False
+        if self.turn < turn:
+            with self._turned:
+                self._turned.wait_for(lambda: self.turn >= turn, timeout)
+        self._stand_for_all()
+
+    def _stand_for_all(self) -> None:
+        users = self._users
+        if users is not self._adopted:
+            self._adopted = users
+            self.comm.become(users)
+
+    @property
+    def revoked(self) -> int:
+        """The turn of the user's communicator, if it is revoked and no other is there; else -1."""
+        with self._lock:
+            turn, users = self.turn, self._users
+        if self._turns or self._turning is not None or self.broken.is_set() or not self.survives():
+            return -1  # it is being mended already, or cannot be
+        return turn if users.Is_revoked() else -1
+
+    def explains(self, error: BaseException | None) -> bool:
+        """Whether an exception comes of a communicator that was revoked, since another engine had failed."""
+        for _ in range(_LONGEST_CHAIN):
+            if error is None:
+                return False
+            if isinstance(error, MPI.Exception) and (  # the class of the error varies
+                error.Get_error_class() == _REVOKED or self.was_freed or (self.survives() and self._users.Is_revoked())
+            ):
+                return True
+            error = error.__cause__ or error.__context__
+        return False
+
+    def free(self, waited: Sequence[MPI.Intracomm]) -> bool:
+        """Revoke the communicators in which the main thread waits (none: whichever it may be); False if this MPI cannot."""
+        if not self.survives():
+            return False
+        for comm in waited or [self._gang if self._gang is not None else self._users]:
+            self._revoke(comm)
+        return True
+
+    def refresh(self, turn: int) -> None:
+        """Make a new communicator for the user, from now on, by `go_on`. Collective over the control threads of all engines."""
+        if turn > self.turn:
+            self._turns.append(turn)
+
+    def go_on(self) -> bool:
+        """Go on with `refresh`; whether there is more to do. One Idup and one Ibarrier; never waits."""
+        if not self._turns:
+            return False
+        try:
+            if self._turning is None:
+                comm, request = self._reserve.Idup()
+                self._turning = comm, request, False
+            comm, request, warm = self._turning
+            if not request.Test():
+                return True
+            if not warm:
+                self._turning = comm, comm.Ibarrier(), True
+                return True
+        except MPI.Exception:  # a rank died: the world is about to be mended, which gives a new one
+            self._revoke(self._reserve)
+            self._turns, self._turning = [], None
+            return False
+        with self._turned:
+            self._users, self.turn, self._turning = comm, self._turns.pop(0), None
+            self._turned.notify_all()
+        return bool(self._turns)
+
+    def enter_gang(self, engines: Sequence[int], *, fresh: bool, keep: bool) -> None:
+        """Let ``comm`` stand for a communicator of exactly these engines. Collective over them, who have met.
+
+        Raises
+        ------
+        MPI.Exception
+            one of them died.
+        """
+        key = tuple(engines)
+        gang = None if fresh else self._gangs.get(key)
+        if gang is None:
+            gang = self._create(engines)
+            _warm(gang)
+            if keep:
+                self._gangs[key] = gang
+        self._gang = gang
+        self._adopted = gang
+        self.comm.become(gang)
+
+    def leave_gang(self, *, well: bool, keep: bool) -> None:
+        """After `enter_gang`: ``comm`` is again that of all; if this engine failed, the others are freed that wait for it."""
+        gang, self._gang = self._gang, None
+        if gang is not None and not well:
+            self.was_freed = self.survives() and gang.Is_revoked()
+            self._revoke(gang)
+        elif gang is not None and not keep:
+            gang.Free()
+        self._stand_for_all()
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+
     def revoke(self) -> None:
         """Free every rank that waits in a communicator of this epoch. Local, and felt everywhere."""
         self.broken.set()
         with self._lock:
-            comms = [self.comm, self.wire, *self._groups.values()]
-            if self._passing is not None:
-                comms.append(self._passing)
+            comms = [self._users, self.wire, self._reserve, *self._groups.values(), *self._gangs.values()]
+            comms += [c for c in (self._passing, self._gang) if c is not None]
         for comm in comms:
             self._revoke(comm)
 
@@ -158,10 +282,10 @@ class World:
     def _revoke(comm: MPI.Intracomm) -> None:
         try:
             comm.Revoke()
-        except MPI.Exception:
+        except (MPI.Exception, NotImplementedError):
             pass  # revoked by another, or of an MPI that has no such thing
 
-    def heal(self, epoch: int) -> list[int]:
+    def heal(self, epoch: int, turn: int) -> list[int]:
         """Go on to a new epoch with the survivors; returns their engine ids by new rank. Collective over them.
 
         Algorithm: revoke; shrink; try the result (a collective and an agreement); again while a rank fails meanwhile
@@ -176,35 +300,39 @@ class World:
         comm: Any = self.wire
         for _ in range(_HEAL_ATTEMPTS):
             shrunk = comm.Shrink()
-            new, members, sound = self._settle(shrunk)
+            users, reserve, members, sound = self._settle(shrunk)
             if sound:
-                with self._lock:
-                    self.wire, self.comm, self.members, self.epoch = shrunk, new, members, epoch
-                    self._groups, self._passing = {}, None
+                with self._turned:
+                    self.wire, self._users, self._reserve, self.members, self.epoch = shrunk, users, reserve, members, epoch
+                    self._groups, self._gangs, self._passing = {}, {}, None
+                    self.turn, self._turns, self._turning = turn, [], None
                     self.broken.clear()
+                    self._turned.notify_all()
                 return members
             comm = shrunk
         raise WorldBroken(f"no sound world after {_HEAL_ATTEMPTS} attempts")
 
-    def _settle(self, shrunk: Any) -> tuple[Any, list[int], bool]:
-        """The user's communicator of a new world and who is in it; all survivors agree whether it is sound."""
-        new: Any = None
+    def _settle(self, shrunk: Any) -> tuple[Any, Any, list[int], bool]:
+        """Two communicators of a new world, and who is in it; all survivors agree whether it is sound."""
+        users: Any = None
+        reserve: Any = None
         members: list[int] = []
         sound = True
         try:
             members = shrunk.allgather(self.id)
-            new = shrunk.Dup()
-            _warm(new)
+            reserve = shrunk.Dup()
+            users = shrunk.Dup()
+            _warm(users)
         except MPI.Exception:
             sound = False
-            for comm in (shrunk, new):  # others may wait in either
+            for comm in (shrunk, reserve, users):  # others may wait in any
                 if comm is not None:
                     self._revoke(comm)
         try:
             sound = bool(shrunk.Agree(int(sound)))
         except MPI.Exception:
             sound = False
-        return new, members, sound
+        return users, reserve, members, sound
 
     def finalize(self) -> None:
         """End MPI. Collective; may never return after failures, so the caller keeps a watchdog."""

@@ -7,6 +7,7 @@ another is idle is taken back.
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
@@ -14,8 +15,10 @@ from typing import NamedTuple
 from mpicluster.config import PREFETCH_MAX, PREFETCH_TIME
 from mpicluster.hub.records import EngineRecord, Job, Part, State
 
-__all__ = ["Balancer"]
+__all__ = ["SCHEMES", "Balancer"]
 
+#: Orders in which engines with room are served.
+SCHEMES = ("leastload", "roundrobin", "weighted", "random")
 #: Work is taken back from an engine whose oldest task is at least this old.
 _PATIENCE = 0.005
 #: So many parts that have ended may stay in the queues.
@@ -30,6 +33,10 @@ class _Key(NamedTuple):
     allowed: frozenset[int]
     #: the engine where they failed last
     avoid: int | None
+    #: engines that lack what they need
+    unfit: frozenset[int]
+    #: higher first, among those of one client
+    priority: int
 
 
 class Balancer:
@@ -39,10 +46,19 @@ class Balancer:
     exactly the engines with room.
     """
 
-    def __init__(self, engines: Mapping[int, EngineRecord]) -> None:
+    def __init__(self, engines: Mapping[int, EngineRecord], scheme: str = "leastload") -> None:
+        """``scheme`` is the order in which engines with room are served, one of `SCHEMES`."""
+        if scheme not in SCHEMES:
+            raise ValueError(f"there is no scheme {scheme!r}; there are {', '.join(SCHEMES)}")
         self._engines = engines
+        self._scheme = scheme
+        self._random = random.Random()
+        #: the engine that was served last, in turn
+        self._last = -1
         #: so that clients take turns, and what some engines may not have is passed over at once
         self._queues: dict[_Key, deque[Part]] = {}
+        #: whether priorities matter
+        self._ranked = False
         self.hungry: set[int] = set()
         #: how many parts may have ended where they wait
         self._stale = 0
@@ -59,8 +75,10 @@ class Balancer:
         """Queue parts; ``first`` for those that have waited already."""
         before: Part | None = None
         for part in parts:
-            if before is None or part.job is not before.job or part.avoid != before.avoid:
-                queue = self._queues.setdefault(_Key(part.job.client.id, part.job.allowed, part.avoid), deque())
+            if before is None or part.job is not before.job or part.avoid != before.avoid or part.unfit != before.unfit:
+                key = _Key(part.job.client.id, part.job.allowed, part.avoid, part.unfit, part.job.priority)
+                queue = self._queues.setdefault(key, deque())
+                self._ranked = self._ranked or key.priority != 0
             before = part
             if first:
                 queue.appendleft(part)
@@ -77,6 +95,8 @@ class Balancer:
 
     def depth(self, engine: EngineRecord) -> int:
         """How many parts this engine may have at a time."""
+        if engine.stuck is not None:
+            return 0
         if engine.mean is None:
             return 2
         return 1 + max(1, min(PREFETCH_MAX, int(PREFETCH_TIME / max(engine.mean, 1e-6))))
@@ -85,7 +105,7 @@ class Balancer:
         """Note how many parts an engine has, whenever that has changed."""
         me, load = engine.info.id, len(engine.parts)
         (self.hungry.add if load < self.depth(engine) else self.hungry.discard)(me)
-        (self._idle.discard if load else self._idle.add)(me)
+        (self._idle.discard if load or engine.stuck is not None else self._idle.add)(me)
         (self._crowded.add if engine.crowded else self._crowded.discard)(me)
 
     def remove(self, engine: int) -> None:
@@ -98,13 +118,14 @@ class Balancer:
         """Pairs to assign now; the caller assigns each before it asks for the next."""
         while self._queues and self.hungry:
             progress = False
-            for number in self._least_loaded():
+            for number in self._in_order():
                 if number not in self.hungry:
                     continue
                 engine = self._engines[number]
                 part = self._next_for(engine)
                 if part is not None:
                     progress = True
+                    self._last = number
                     yield engine, part
                     self.update(engine)
                 if not self._queues:
@@ -112,26 +133,35 @@ class Balancer:
             if not progress:
                 return
 
-    def _least_loaded(self) -> Iterable[int]:
-        """Engines with room for something that waits, those with the least first."""
+    def _in_order(self) -> Iterable[int]:
+        """Engines with room for something that waits, in the order of the scheme."""
         eligible = self.hungry
         if all(key.allowed for key in self._queues):
             eligible = self.hungry & frozenset[int]().union(*(key.allowed for key in self._queues))
+        if self._scheme == "random":
+            return self._random.sample(sorted(eligible), len(eligible))
+        if self._scheme == "roundrobin":
+            return sorted(eligible, key=lambda i: (i <= self._last, i))
+        if self._scheme == "weighted":  # those with less are likely to be first
+            return sorted(eligible, key=lambda i: self._random.expovariate(1.0 / (1 + len(self._engines[i].parts))))
+        return self._least_loaded(eligible)
+
+    def _least_loaded(self, eligible: Set[int]) -> Iterable[int]:
         yield from sorted(eligible & self._idle)
         yield from sorted(eligible - self._idle, key=lambda i: len(self._engines[i].parts))
 
     def _next_for(self, engine: EngineRecord) -> Part | None:
         me = engine.info.id
-        for key in list(self._queues):
+        for key in self._by_rank() if self._ranked else list(self._queues):
             queue = self._queues[key]
             while queue and queue[0].state is not State.WAITING:
                 queue.popleft()
             if not queue:
                 del self._queues[key]
                 continue
-            if key.allowed and me not in key.allowed:
+            if (key.allowed and me not in key.allowed) or me in key.unfit:
                 continue
-            if key.avoid == me and any(i != me for i in (key.allowed or self._engines) if i in self._engines):
+            if key.avoid == me and any(i != me and i not in key.unfit and self._takes_work(i) for i in key.allowed or self._engines):
                 continue  # it failed here: another engine first
             part = queue.popleft()
             if not queue:
@@ -141,11 +171,21 @@ class Balancer:
             return part
         return None
 
+    def _takes_work(self, engine: int) -> bool:
+        return engine in self._engines and self._engines[engine].stuck is None
+
+    def _by_rank(self) -> list[_Key]:
+        """Queues in the order in which they are served: clients take turns, each with what is most urgent first."""
+        self._ranked = any(key.priority for key in self._queues)
+        turns = {key.client: turn for turn, key in enumerate(self._queues)}  # who was served goes to the end
+        return sorted(self._queues, key=lambda key: (turns[key.client], -key.priority))
+
     def drop_impossible(self) -> list[Part]:
-        """Take out the parts whose allowed engines are all gone."""
+        """Take out the parts whose allowed engines are all gone, or take no work."""
         lost: list[Part] = []
+        alive = {i for i, engine in self._engines.items() if engine.stuck is None}
         for key in list(self._queues):
-            if not self._engines or (key.allowed and not any(i in self._engines for i in key.allowed)):
+            if not ((key.allowed or alive) & alive) - key.unfit:
                 lost += [p for p in self._queues.pop(key) if p.state is State.WAITING]
         return lost
 
@@ -165,7 +205,7 @@ class Balancer:
                     homes[job] = self._idle & job.allowed if job.allowed else self._idle
                 where = homes[job]
                 if where:  # where it failed last it would not be run
-                    rest += [p for p in held.values() if p is not oldest and (len(where) > 1 or p.avoid not in where)]
+                    rest += [p for p in held.values() if p is not oldest and (len(where) > 1 or p.avoid not in where) and where - p.unfit]
             if rest:
                 rest.sort(key=lambda p: p.seq)
                 chosen.append((engine, rest[len(rest) // 2 :]))  # half of them, the newest

@@ -6,13 +6,22 @@ A *job* is one call of a client; a *part* is what one engine does of it, and the
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpicluster.errors import ProtocolError
-from mpicluster.wire.messages import Done, EngineInfo, RingPlace, Submit
+from mpicluster.wire.messages import Done, EngineInfo, Message, RingPlace, Submit
 
-__all__ = ["TRANSITIONS", "CancelRequest", "ClientRecord", "EngineRecord", "Job", "Part", "State"]
+__all__ = ["TRANSITIONS", "CancelRequest", "ClientRecord", "EngineRecord", "Job", "Part", "Send", "State"]
+
+
+class Send(NamedTuple):
+    """Say this to that address; a `Chunk` takes along the frame of bytes that came with the event."""
+
+    to: bytes
+    message: Message
+    frame: Sized | None = None
 
 
 class State(Enum):
@@ -45,7 +54,7 @@ TRANSITIONS: Final = {
 class Job:
     """One `Submit`."""
 
-    __slots__ = ("abandoned", "allowed", "answered", "client", "fn_id", "holders", "metas", "open", "parts", "submit")
+    __slots__ = ("abandoned", "allowed", "answered", "client", "fn_id", "held", "holders", "metas", "open", "parts", "priority", "submit")
 
     def __init__(self, client: ClientRecord, submit: Submit, fn_id: int) -> None:
         self.client = client
@@ -66,12 +75,23 @@ class Job:
         self.abandoned = False
         #: a part of it has ended other than by being cancelled
         self.answered = False
+        #: it waits for other tasks
+        self.held = False
+        self.priority = submit.terms.priority if submit.terms is not None else 0
+
+    def tasks(self) -> list[Part]:
+        """Its parts that have not ended."""
+        if self.submit.targets is not None:
+            return [p for p in self.parts if p.state is not State.ENDED]
+        first = self.submit.first
+        known = (self.client.parts.get(task) for task in range(first, first + len(self.submit.data)))
+        return [parts[0] for parts in known if parts]
 
 
 class Part:
     """What one engine does of a job."""
 
-    __slots__ = ("avoid", "done", "engine", "index", "job", "lost", "outputs", "remaining", "retries", "seq", "state")
+    __slots__ = ("avoid", "done", "engine", "given_up", "index", "job", "lost", "outputs", "remaining", "retries", "seq", "state", "unfit")
 
     def __init__(self, job: Job, index: int, engine: int | None) -> None:
         self.job = job
@@ -86,6 +106,10 @@ class Part:
         self.lost = 0
         #: the engine where it failed last
         self.avoid: int | None = None
+        #: it was interrupted: whatever happens, it is not run again
+        self.given_up = False
+        #: engines that lack what it needs
+        self.unfit: frozenset[int] = frozenset()
         #: bytes of its result that have not passed yet
         self.remaining = 0
         #: how many messages of output have come from its engine, and its result, if that was faster than they
@@ -139,6 +163,7 @@ class EngineRecord:
         "readers",
         "ring",
         "seq",
+        "stuck",
         "withdrawing",
     )
 
@@ -165,6 +190,8 @@ class EngineRecord:
         self.readers: set[int] = set()
         #: parts it was asked to give back to be run elsewhere
         self.withdrawing: set[int] = set()
+        #: the assignment that it cannot end, and why; it takes no other until it has
+        self.stuck: tuple[int, str] | None = None
 
     def hold(self, part: Part) -> None:
         """It was assigned this part."""

@@ -18,7 +18,8 @@ from zmq.utils.monitor import recv_monitor_message
 from mpicluster import config
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.gate import Dropped, Gate
-from mpicluster.hub.scheduler import Scheduler, Send
+from mpicluster.hub.records import Send
+from mpicluster.hub.scheduler import Scheduler
 from mpicluster.selector import Selector, Source
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sized
-from typing import Any, NamedTuple
+from typing import Any
 
-from mpicluster.config import CHUNK, GROUPS_KEPT, HEAL_TIMEOUT, MAX_LOST
+from mpicluster.config import GROUPS_KEPT, HEAL_TIMEOUT, MAX_LOST
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.balance import Balancer
-from mpicluster.hub.records import CancelRequest, ClientRecord, EngineRecord, Job, Part, State
+from mpicluster.hub.conditions import Conditions, Refused, Release
+from mpicluster.hub.endings import Endings, blocked
+from mpicluster.hub.records import ClientRecord, EngineRecord, Job, Part, Send, State
+from mpicluster.hub.relay import Relay
 from mpicluster.wire import messages as m
 
-__all__ = ["Scheduler", "Send"]
+__all__ = ["Scheduler"]
 
 #: The function of a map of so few tasks for each engine comes with each task: to have it forgotten costs more.
 _FEW = 2
+#: What runs code of the user's on several engines, which may wait for each other in MPI.
+_TOGETHER = frozenset({"apply", "execute", "spmd"})
 #: Numbers of tasks fit in 63 bits.
 _LAST_TASK = 2**63 - 1
-
-
-class Send(NamedTuple):
-    """Say this to that address; a `Chunk` takes along the frame of bytes that came with the event."""
-
-    to: bytes
-    message: m.Message
-    frame: Sized | None = None
 
 
 class Scheduler:
@@ -39,7 +36,7 @@ class Scheduler:
     ``engine.delivering`` exactly while DELIVERING; ``job.open`` counts its parts that are not ENDED.
     """
 
-    def __init__(self, cluster: str, expected: int) -> None:
+    def __init__(self, cluster: str, expected: int, scheme: str = "leastload") -> None:
         self.cluster = cluster
         #: engines the cluster started with
         self.expected = expected
@@ -49,7 +46,10 @@ class Scheduler:
         self.arriving: dict[int, EngineRecord] = {}
         self.clients: dict[bytes, ClientRecord] = {}
         self._last_client = 0
-        self.balancer = Balancer(self.engines)
+        self.balancer = Balancer(self.engines, scheme)
+        self.conditions = Conditions(self.clients)
+        self.endings = Endings(self)
+        self.relay = Relay(self)
         self.mpi = ""
         self.survives = True
         #: the world's epoch, and the engines that have not healed into it
@@ -58,25 +58,31 @@ class Scheduler:
         self.heal_started: float | None = None
         #: targets of collectives whose communicator the engines keep, in this epoch
         self._groups: set[tuple[int, ...]] = set()
+        #: engines of gangs whose communicator is sound, and kept
+        self._gangs: set[tuple[int, ...]] = set()
+        #: how often the user's communicator was made anew, and what of that the present epoch began with
+        self._turn = self._first_turn = 0
         #: why the cluster ends; None while it does not
         self.ended: str | None = None
         self.tasks_done = 0
         self._ready_jobs: list[Job] = []
-        #: by engine and seq
-        self._cancels: dict[tuple[int, int], list[CancelRequest]] = {}
         self._next_fn = 1
         self._decided_at = 0.0
-        self._out: list[Send] = []
+        self.out: list[Send] = []
         self._on: dict[type, Callable[[Any, Any, float], None]] = {
             m.Hello: self._hello,
             m.Submit: self._submit,
-            m.Cancel: self._cancel,
+            m.Cancel: self.endings.cancel,
+            m.Interrupt: self.endings.interrupt,
+            m.SendSignal: self.endings.send_signal,
             m.Goodbye: self._goodbye,
             m.Shutdown: self._shutdown,
             m.Done: self._done,
+            m.Dones: self._dones,
             m.Output: self._output,
             m.Ready: self._ready,
-            m.Withdrawn: self._withdrawn,
+            m.Withdrawn: self.endings.withdrawn,
+            m.Stuck: self.endings.stuck,
             m.Healed: self._healed,
             m.HealFailed: self._heal_failed,
         }
@@ -100,7 +106,7 @@ class Scheduler:
                     return  # its connection was seen to end before
                 raise ProtocolError("a message from a client that has not said hello")
             if type(message) is m.Chunk or type(message) is m.Credit:
-                self._client_stream(client, message, frame)
+                self.relay.from_client(client, message, frame)
             else:
                 self._handler(message)(client, message, now)
 
@@ -116,7 +122,7 @@ class Scheduler:
         if engine is None:
             raise ProtocolError(f"a message from engine {engine_id}, which is not registered")
         if type(message) is m.Chunk or type(message) is m.Credit:
-            self._engine_stream(engine, message, frame)
+            self.relay.from_engine(engine, message, frame)
         else:
             self._handler(message)(engine, message, now)
 
@@ -148,19 +154,20 @@ class Scheduler:
         else:
             engine.control = address
         self.mpi, self.survives = message.mpi, message.survives
-        self._out.append(Send(address, m.Registered()))
+        self.out.append(Send(address, m.Registered()))
         if len(engine.channels) == 2:
             del self.arriving[info.id]
             self.engines[info.id] = engine
             self.balancer.update(engine)
-            self._tell_engines("")
+            self._announce("")
             if self.ended is not None:
-                self._out.append(Send(engine.control, m.Stop(self.ended)))
+                self.out.append(Send(engine.control, m.Stop(self.ended)))
             elif self.epoch > 0:  # another died before this one was here
                 self.healing.add(info.id)
                 self.heal_started = now
                 alive = sorted(self.engines)  # it shrinks as often as the others did, or some would wait for it
-                self._out += [Send(engine.control, m.Heal(epoch, alive)) for epoch in range(1, self.epoch + 1)]
+                self.out += [Send(engine.control, m.Heal(epoch, alive, self._first_turn)) for epoch in range(1, self.epoch + 1)]
+            self.out += [Send(engine.control, m.Refresh(turn)) for turn in range(self._first_turn + 1, self._turn + 1)]
 
     def engine_lost(self, engine_id: int, reason: str, now: float) -> None:
         """An engine's process is gone, or one of its channels: it is told to end then."""
@@ -174,13 +181,13 @@ class Scheduler:
         if gone is None:
             return
         engine = gone
-        self._out += [Send(a, m.Stop("the hub has lost a connection to it")) for a in (engine.control,) if a]
+        self.out += [Send(a, m.Stop("the hub has lost a connection to it")) for a in (engine.control,) if a]
         if self.ended is not None:
             return
         self.balancer.remove(engine_id)
         info = engine.info
         text = f"engine {info.id} (rank {info.rank}, pid {info.pid} on {info.host}) {reason}"
-        self._settle_cancels(engine_id)
+        self.endings.engine_lost(engine_id)
         running = next(iter(engine.parts.values()), None)
         for part in [*reversed(engine.parts.values()), *engine.delivering.values()]:  # the oldest is to be first again
             self._part_lost(part, text, was_running=part is running)
@@ -193,13 +200,22 @@ class Scheduler:
         else:
             self.epoch += 1
             self._groups.clear()
+            self._gangs.clear()
+            self._turn += 1
+            self._first_turn = self._turn
             self.healing = set(self.engines)
             self.heal_started = now if self.healing else None
             alive = sorted(self.engines)
-            self._out += [Send(e.control, m.Heal(self.epoch, alive)) for e in self.engines.values()]
-            self._tell_engines(text)
+            self.out += [Send(e.control, m.Heal(self.epoch, alive, self._turn)) for e in self.engines.values()]
+            self._announce(text)
+        self.end_impossible(text)
+
+    def end_impossible(self, why: str = "") -> None:
+        """End what waits for engines that are gone, or take no work."""
         for part in self.balancer.drop_impossible():
-            self._end_part(part, m.LOST, f"none of the engines it may run on is left; {text}".encode())
+            engines = part.job.allowed or self.engines
+            reason = why or next((blocked(e) for i, e in self.engines.items() if i in engines and e.stuck is not None), "")
+            self.end_part(part, m.LOST, f"none of the engines it may run on is left; {reason}".encode())
 
     def client_lost(self, address: bytes) -> None:
         """A client's connection is gone."""
@@ -216,7 +232,7 @@ class Scheduler:
         for task in tasks:
             if task not in client.parts:
                 for engine in message.targets or [-1]:
-                    self._tell(client, m.Result(task, engine, m.LOST, why.encode(), [], 0.0, 0.0))
+                    self.tell(client, m.Result(task, engine, m.LOST, why.encode(), [], 0.0, 0.0))
 
     def end(self, reason: str) -> None:
         """End the cluster."""
@@ -225,6 +241,13 @@ class Scheduler:
     def decide(self, now: float) -> list[Send]:
         """All that is to be said after the events so far."""
         self._decided_at = now
+        for finding in self.conditions.findings(now):
+            if isinstance(finding, Release):
+                self._release(finding.job, finding.engines)
+            elif isinstance(finding, Refused):
+                self._refuse(finding.job.tasks(), finding.why, m.REFUSED)
+            else:
+                self.endings.too_late(finding.job, finding.why)
         if self.heal_started is not None and now - self.heal_started > HEAL_TIMEOUT:
             self._end(f"engines {sorted(self.healing)} did not mend their MPI world within {HEAL_TIMEOUT:.0f} s")
         if self.ended is None:
@@ -234,17 +257,15 @@ class Scheduler:
                 self._assign(part, engine, now)
             for engine, parts in self.balancer.to_withdraw(now):
                 engine.withdrawing.update(p.seq for p in parts)
-                self._out.append(Send(engine.control, m.Withdraw([p.seq for p in parts])))
-        out, self._out = self._out, []
+                self.out.append(Send(engine.control, m.Withdraw([p.seq for p in parts])))
+        out, self.out = self.out, []
         return out
 
     def wake_at(self) -> float | None:
         """When `decide` should be called next if nothing happens."""
-        work = self.balancer.wake_at(self._decided_at)
-        if self.heal_started is None:
-            return work
-        heal = self.heal_started + HEAL_TIMEOUT
-        return heal if work is None else min(heal, work)
+        heal = None if self.heal_started is None else self.heal_started + HEAL_TIMEOUT
+        times = (self.balancer.wake_at(self._decided_at), self.conditions.wake_at(), heal)
+        return min((t for t in times if t is not None), default=None)
 
     # -- clients -----------------------------------------------------------------------------------------------------
 
@@ -253,51 +274,30 @@ class Scheduler:
         if client is None:
             self._last_client += 1
             client = self.clients[address] = ClientRecord(message.client, address, self._last_client, message.ring)
+            self.conditions.client_came(client)
         infos = [e.info for e in self.engines.values()]
-        self._out.append(Send(address, m.Welcome(self.cluster, self.expected, self.epoch, infos, self.mpi, self.survives)))
+        self.out.append(Send(address, m.Welcome(self.cluster, self.expected, self.epoch, infos, self.mpi, self.survives)))
         if self.ended is not None:
-            self._out.append(Send(address, m.Farewell(self.ended)))
+            self.out.append(Send(address, m.Farewell(self.ended)))
 
     def _goodbye(self, client: ClientRecord, message: m.Goodbye, now: float) -> None:
         """It leaves in good order: what it submitted is done, unheard."""
-        self._tell(client, m.Left())
+        self.tell(client, m.Left())
         self.clients.pop(client.address, None)
-        self._end_streams(client)
+        self.relay.client_left(client)
+        self.conditions.client_gone(client)
 
     def _drop_client(self, client: ClientRecord) -> None:
         """Forget a client: what has not begun is dropped, what runs runs to its end unheard."""
         self.clients.pop(client.address, None)
         client.dropped = True
-        self._end_streams(client)
-        withdraw: dict[int, list[int]] = {}
-        for parts in list(client.parts.values()):
-            for part in list(parts):
-                if part.state is State.WAITING:
-                    self._end_part(part, m.ABORTED, b"")
-                    self.balancer.dropped()
-                elif part.engine in self.engines:
-                    withdraw.setdefault(part.engine, []).append(part.seq)
-        for engine_id, seqs in withdraw.items():
-            self._out.append(Send(self.engines[engine_id].control, m.Withdraw(seqs)))
-
-    def _end_streams(self, client: ClientRecord) -> None:
-        """No bulk payload comes from a client any more, nor goes there."""
-        for engine in self.engines.values():
-            if client.number in engine.readers:
-                engine.readers.discard(client.number)
-                self._out.append(Send(engine.control, m.ReaderGone(client.number)))
-        for parts in list(client.parts.values()):
-            for part in list(parts):
-                streamed = bool(part.job.submit.sizes)
-                if part.state is State.WAITING and streamed:
-                    self._end_part(part, m.ABORTED, b"")
-                    self.balancer.dropped()
-                elif part.engine in self.engines and (streamed or part.state is State.DELIVERING):
-                    engine = self.engines[part.engine]  # a payload that is complete is not given up by this
-                    self._out.append(Send(engine.control, m.Credit(part.seq, part.engine, -1)))
-                    if part.state is State.DELIVERING:
-                        engine.delivering.pop(part.seq, None)
-                        self._end_part(part, m.ABORTED, b"")
+        self.relay.client_left(client)
+        parts = [part for parts in client.parts.values() for part in parts]
+        for part in parts:
+            if part.state is State.WAITING:
+                self.end_part(part, m.ABORTED, b"")
+        self.endings.withdraw(p for p in parts if p.state is not State.ENDED)
+        self.conditions.client_gone(client)
 
     def _shutdown(self, client: ClientRecord, message: m.Shutdown, now: float) -> None:
         self._end("it was stopped")
@@ -308,13 +308,13 @@ class Scheduler:
         self.ended = reason
         self.heal_started = None
         for client in self.clients.values():
-            self._out.append(Send(client.address, m.Farewell(reason)))
+            self.out.append(Send(client.address, m.Farewell(reason)))
         for engine in self.engines.values():
-            self._out.append(Send(engine.control, m.Stop(reason)))
+            self.out.append(Send(engine.control, m.Stop(reason)))
 
-    def _tell_engines(self, reason: str) -> None:
+    def _announce(self, reason: str) -> None:
         news = m.Engines(self.epoch, [e.info for e in self.engines.values()], reason)
-        self._out += [Send(c.address, news) for c in self.clients.values()]
+        self.out += [Send(c.address, news) for c in self.clients.values()]
 
     # -- work comes in -----------------------------------------------------------------------------------------------
 
@@ -327,15 +327,16 @@ class Scheduler:
         if message.targets is None and len(message.data) > _FEW * max(1, len(self.engines)):
             fn_id, self._next_fn = self._next_fn, self._next_fn + 1
         job = Job(client, message, fn_id)
+        at_once = self.conditions.admit(job, now)  # raises before anything has changed
         if message.targets is None:
             parts = [Part(job, i, None) for i in range(len(message.data))]
             job.open = len(parts)
             for part in parts:
                 client.parts[part.task] = [part]
-            if self.ended is None and any(not message.allowed or i in message.allowed for i in self.engines):
-                self.balancer.add(parts)
-            else:
-                self._refuse(parts, "the cluster has no engine that this may run on")
+            if self.ended is not None:
+                self._refuse(parts, "")
+            elif at_once:
+                self._queue(job, parts)
             return
         job.parts = [Part(job, i, target) for i, target in enumerate(message.targets)]
         job.open = len(job.parts)
@@ -344,14 +345,37 @@ class Scheduler:
         if gone or self.ended is not None:
             self._refuse(job.parts, f"engine {next(iter(gone), None)} is not there; engines: {sorted(self.engines)}")
             return
+        stuck = [self.engines[i] for i in message.targets if self.engines[i].stuck is not None]
+        if stuck:
+            self._refuse(job.parts, blocked(stuck[0]))
+            return
         for part in job.parts:
             assert part.engine is not None
             self._assign(part, self.engines[part.engine], now)
 
-    def _refuse(self, parts: Iterable[Part], why: str) -> None:
+    def _queue(self, job: Job, parts: list[Part]) -> None:
+        if any((not job.allowed or i in job.allowed) and e.stuck is None for i, e in self.engines.items()):
+            self.balancer.add(parts)
+            return
+        stuck = next((blocked(e) for e in self.engines.values() if e.stuck is not None), "")
+        self._refuse(parts, "the cluster has no engine that this may run on" + (f"; {stuck}" if stuck else ""))
+
+    def _release(self, job: Job, engines: frozenset[int] | None) -> None:
+        """What a job depends on has ended as it should."""
+        parts = job.tasks()
+        if engines is not None:
+            job.allowed = job.allowed & engines if job.allowed else engines
+            if not any(i in self.engines for i in job.allowed):
+                self._refuse(
+                    parts, "there is no engine on which all the tasks ran that it is to follow, and on which it may run", m.REFUSED
+                )
+                return
+        self._queue(job, parts)
+
+    def _refuse(self, parts: Iterable[Part], why: str, outcome: int = m.LOST) -> None:
         why = f"the cluster ended: {self.ended}" if self.ended is not None else why
-        for part in parts:
-            self._end_part(part, m.LOST, why.encode())
+        for part in list(parts):
+            self.end_part(part, outcome, why.encode())
 
     def _assign(self, part: Part, engine: EngineRecord, now: float) -> None:
         part.to("assign")
@@ -369,9 +393,9 @@ class Scheduler:
             job.holders.add(engine.info.id)
         first = part.index == 0 or part.balanced
         if first and submit.sizes:  # the control thread receives while the main one may be busy
-            self._out.append(Send(engine.control, m.Expect(part.seq, submit.sizes, job.client.ring)))
+            self.out.append(Send(engine.control, m.Expect(part.seq, submit.sizes, job.client.ring)))
         data = submit.data[part.index if len(submit.data) > 1 else 0]
-        self._out.append(
+        self.out.append(
             Send(
                 engine.main,
                 m.Assign(
@@ -384,6 +408,8 @@ class Scheduler:
                     submit.sizes,
                     submit.collective,
                     submit.targets or [] if submit.collective else [],
+                    self._turn,
+                    submit.terms.time_limit if submit.terms is not None else 0.0,
                 ),
             )
         )
@@ -396,7 +422,9 @@ class Scheduler:
         if part is None:
             if message.seq > engine.seq:
                 raise ProtocolError(f"engine {engine.info.id} finished assignment {message.seq}, which it never had")
-            return  # given up meanwhile: its collective was abandoned
+            self.endings.came_back(engine, message.seq)
+            self._revoked(message)
+            return  # given up meanwhile
         if message.outputs > part.outputs:
             part.done = message  # what it has written is on the way
             return
@@ -411,18 +439,16 @@ class Scheduler:
             took = max(0.0, message.completed - message.started)
             engine.mean = took if engine.mean is None else 0.8 * engine.mean + 0.2 * took
         self.balancer.update(engine)
-        if message.outcome == m.FAILED and part.balanced and part.retries > 0 and self._may_return(part):
-            if part.state is State.DELIVERING:
-                self._out.append(Send(engine.control, m.Credit(part.seq, engine.info.id, -1)))
-            part.retries -= 1
-            part.avoid = engine.info.id
-            self._return(part)
+        self._revoked(message)
+        if part.balanced and message.outcome != m.OK and self._again(part, engine, message.outcome):
             return
         job = part.job
+        if message.outcome != m.OK:
+            self.failed_together(job, part)
         job.answered = True
         job.metas.pop(engine.info.id, None)
         if job.submit.collective and not entered:
-            self._abandon(job, part)
+            self.abandon(job, part)
         result = m.Result(
             part.task,
             engine.info.id,
@@ -434,16 +460,59 @@ class Scheduler:
             message.output,
             engine.ring if message.sizes else None,
         )
-        self._tell(job.client, result)
+        self.tell(job.client, result)
         if part.state is State.DELIVERING:
             part.remaining = sum(message.sizes)
             engine.delivering[part.seq] = part
             if job.client.address not in self.clients:
                 del engine.delivering[part.seq]
-                self._out.append(Send(engine.control, m.Credit(part.seq, engine.info.id, -1)))
-                self._close_part(part)
+                self.out.append(Send(engine.control, m.Credit(part.seq, engine.info.id, -1)))
+                self.close_part(part, message.outcome)
         else:
-            self._close_part(part)
+            self.close_part(part, message.outcome)
+
+    def _dones(self, engine: EngineRecord, message: m.Dones, now: float) -> None:
+        """The first of several engines tells what all of them have done."""
+        for number, done in message.dones:
+            if number in self.engines:
+                self._done(self.engines[number], done, now)
+
+    def _again(self, part: Part, engine: EngineRecord, outcome: int) -> bool:
+        """Whether a balanced part that failed is run again, on another engine first."""
+        me = engine.info.id
+        if not self.may_return(part):
+            return False
+        if outcome == m.UNMET:
+            unfit = part.unfit | {me}
+            if not any(i not in unfit and (not part.job.allowed or i in part.job.allowed) for i in self.engines):
+                return False
+            part.unfit = unfit
+        elif outcome in (m.FAILED, m.LATE) and part.retries > 0:
+            part.retries -= 1
+            part.avoid = me
+        else:
+            return False
+        if part.state is State.DELIVERING:
+            self.out.append(Send(engine.control, m.Credit(part.seq, me, -1)))
+        self.give_back(part)
+        return True
+
+    def failed_together(self, job: Job, part: Part) -> None:
+        """One engine of several has failed, or is gone: the others may wait for it in MPI, or have had it tell their results."""
+        if len(job.parts) < 2 or job.submit.kind not in _TOGETHER:
+            return
+        if job.submit.kind == "spmd":
+            self._gangs.discard(tuple(job.submit.targets or ()))
+        why = f"engine {part.engine} has failed"
+        for other in job.parts:
+            if other is not part and other.state in (State.ASSIGNED, State.ENTERED) and other.engine in self.engines:
+                self.out.append(Send(self.engines[other.engine].control, m.Free(other.seq, why)))
+
+    def _revoked(self, message: m.Done) -> None:
+        """The user's communicator was revoked, to free who waited in it: all make a new one."""
+        if message.revoked == self._turn:
+            self._turn += 1
+            self.out += [Send(e.control, m.Refresh(self._turn)) for e in self.engines.values()]
 
     def _output(self, engine: EngineRecord, message: m.Output, now: float) -> None:
         """A task writes. Its result waits for all of it: they come by two ways."""
@@ -451,22 +520,26 @@ class Scheduler:
         if part is None:
             return
         part.outputs += 1
-        self._tell(part.job.client, m.Written(part.task, engine.info.id, message.output))
+        self.tell(part.job.client, m.Written(part.task, engine.info.id, message.output))
         if part.done is not None:
             self._done(engine, part.done, now)
 
-    def _tell(self, client: ClientRecord, message: m.Message) -> None:
+    def tell(self, client: ClientRecord, message: m.Message) -> None:
+        """Say something to a client, if it is there."""
         if client.address in self.clients:
-            self._out.append(Send(client.address, message))
+            self.out.append(Send(client.address, message))
 
-    def _end_part(self, part: Part, outcome: int, data: bytes) -> None:
+    def end_part(self, part: Part, outcome: int, data: bytes) -> None:
         """End a part without its engine's word."""
         engine = part.engine if part.engine is not None else -1
         part.job.answered |= outcome != m.ABORTED
-        self._tell(part.job.client, m.Result(part.task, engine, outcome, data, [], 0.0, 0.0))
-        self._close_part(part)
+        self.tell(part.job.client, m.Result(part.task, engine, outcome, data, [], 0.0, 0.0))
+        if part.state is State.WAITING and not part.job.held:
+            self.balancer.dropped()
+        self.close_part(part, outcome)
 
-    def _close_part(self, part: Part) -> None:
+    def close_part(self, part: Part, outcome: int) -> None:
+        """A part has ended."""
         part.to("end")
         job = part.job
         job.open -= 1
@@ -475,32 +548,37 @@ class Scheduler:
             parts.remove(part)
             if not parts:
                 del job.client.parts[part.task]
+        self.conditions.ended(part, outcome)
         if job.open == 0 and job.fn_id:
-            self._out += [Send(self.engines[i].main, m.Forget([job.fn_id])) for i in job.holders if i in self.engines]
+            self.out += [Send(self.engines[i].main, m.Forget([job.fn_id])) for i in job.holders if i in self.engines]
 
     def _part_lost(self, part: Part, why: str, *, was_running: bool) -> None:
         if not part.balanced:
             if part.job.submit.collective:
-                self._abandon(part.job, part)
-            self._end_part(part, m.LOST, why.encode())
+                self.abandon(part.job, part)
+            self.end_part(part, m.LOST, why.encode())
+            self.failed_together(part.job, part)
             return
         part.lost += was_running
-        if part.lost >= MAX_LOST or not self._may_return(part):
-            self._end_part(part, m.LOST, f"{why}; it is the {part.lost}. engine that died with this task, which is given up".encode())
+        if part.lost >= MAX_LOST or not self.may_return(part):
+            if part.given_up:
+                self.end_part(part, m.LOST, why.encode())
+                return
+            self.end_part(part, m.LOST, f"{why}; it is the {part.lost}. engine that died with this task, which is given up".encode())
             return
-        self._return(part)
+        self.give_back(part)
 
-    def _may_return(self, part: Part) -> bool:
+    def may_return(self, part: Part) -> bool:
         """Whether a part can be run again: somebody wants it, and its data can still be had."""
         client = part.job.client
-        return not client.dropped and (not part.job.submit.sizes or client.address in self.clients)
+        return not client.dropped and not part.given_up and (not part.job.submit.sizes or client.address in self.clients)
 
-    def _return(self, part: Part) -> None:
+    def give_back(self, part: Part) -> None:
         """Let a part wait for another engine."""
         part.to("return")
         part.engine = None
         if part.job.submit.sizes:
-            self._tell(part.job.client, m.Credit(part.task, -1, 0))
+            self.tell(part.job.client, m.Credit(part.task, -1, 0))
         self.balancer.add([part], first=True)
 
     # -- collectives -------------------------------------------------------------------------------------------------
@@ -512,7 +590,7 @@ class Scheduler:
         job = part.job
         part.to("ready")
         if job.abandoned or not job.submit.collective:
-            self._turn_away(part, m.ABANDONED)
+            self.turn_away(part, m.ABANDONED)
             return
         job.metas[engine.info.id] = message.meta
         if len(job.metas) == len(job.parts):
@@ -527,33 +605,37 @@ class Scheduler:
                 continue
             metas = _runs(job.metas[p.engine] for p in job.parts if p.engine is not None)
             key = tuple(job.submit.targets or ())
-            keep = key in self._groups or len(self._groups) < GROUPS_KEPT
+            gang = job.submit.kind == "spmd"
+            known = self._gangs if gang else self._groups
+            fresh = key not in known
+            keep = not fresh or len(known) < GROUPS_KEPT
             if keep:
-                self._groups.add(key)
+                known.add(key)
             for part in job.parts:
                 assert part.engine is not None
                 part.to("enter")
-                self._out.append(Send(self.engines[part.engine].main, m.Enter(part.seq, self.epoch, metas, keep)))
+                self.out.append(Send(self.engines[part.engine].main, m.Enter(part.seq, self.epoch, metas, keep, fresh)))
             job.metas.clear()
         self._ready_jobs.clear()
 
-    def _abandon(self, job: Job, cause: Part, outcome: int = m.ABANDONED) -> None:
+    def abandon(self, job: Job, cause: Part, outcome: int = m.ABANDONED) -> None:
         """A target will not come: let the others go that stand at the door."""
         if job.abandoned:
             return
         job.abandoned = True
         for part in job.parts:
             if part is not cause and part.state is State.READY:
-                self._turn_away(part, outcome)
+                self.turn_away(part, outcome)
 
-    def _turn_away(self, part: Part, outcome: int) -> None:
+    def turn_away(self, part: Part, outcome: int) -> None:
+        """Let a part go that stands at the door of a collective, which will not happen."""
         assert part.engine is not None
         engine = self.engines.get(part.engine)
         if engine is not None:
             engine.release(part.seq)
-            self._out.append(Send(engine.main, m.Abandon(part.seq)))
+            self.out.append(Send(engine.main, m.Abandon(part.seq)))
             self.balancer.update(engine)
-        self._end_part(part, outcome, b"")
+        self.end_part(part, outcome, b"")
 
     def _healed(self, engine: EngineRecord, message: m.Healed, now: float) -> None:
         if engine.info.id not in message.engines:
@@ -565,113 +647,11 @@ class Scheduler:
             )
             if not self.healing:
                 self.heal_started = None
-                self._tell_engines("")
+                self._announce("")
 
     def _heal_failed(self, engine: EngineRecord, message: m.HealFailed, now: float) -> None:
         if message.epoch == self.epoch:  # else another rank died meanwhile, and the next attempt is under way
             self._end(f"the MPI world could not be mended after a rank died: {message.reason}")
-
-    # -- taking work back --------------------------------------------------------------------------------------------
-
-    def _cancel(self, client: ClientRecord, message: m.Cancel, now: float) -> None:
-        request = CancelRequest(client, message.request)
-        withdraw: dict[int, list[int]] = {}
-        for task in dict.fromkeys(message.tasks):
-            parts = client.parts.get(task)
-            if parts is None:
-                request.cancelled = False
-                continue
-            if parts[0].job.answered and not parts[0].balanced:
-                request.cancelled = False  # on another engine it ran
-            for part in list(parts):
-                if part.state is State.WAITING:
-                    self._end_part(part, m.ABORTED, b"")
-                    self.balancer.dropped()
-                elif part.state is State.ASSIGNED and part.engine in self.engines:
-                    request.pending.add((part.engine, part.seq))
-                    self._cancels.setdefault((part.engine, part.seq), []).append(request)
-                    withdraw.setdefault(part.engine, []).append(part.seq)
-                elif part.state is not State.READY or not any(p.state is State.ASSIGNED for p in part.job.parts):
-                    request.cancelled = False  # at the door, its fate is that of the parts that are not there yet
-        for engine_id, seqs in withdraw.items():
-            self._out.append(Send(self.engines[engine_id].control, m.Withdraw(seqs)))
-        self._answer(request)
-
-    def _answer(self, request: CancelRequest) -> None:
-        if not request.pending:
-            self._tell(request.client, m.Verdict(request.number, request.cancelled))
-
-    def _settle_cancels(self, engine_id: int) -> None:
-        """An engine died: what was to be withdrawn from it had not been."""
-        for _, seq in [k for k in self._cancels if k[0] == engine_id]:
-            self._settle(engine_id, seq, cancelled=False)
-
-    def _settle(self, engine_id: int, seq: int, *, cancelled: bool) -> None:
-        """Those who asked to cancel an assignment: whether it came back before it began."""
-        for request in self._cancels.pop((engine_id, seq), []):
-            request.pending.discard((engine_id, seq))
-            request.cancelled &= cancelled
-            self._answer(request)
-
-    def _withdrawn(self, engine: EngineRecord, message: m.Withdrawn, now: float) -> None:
-        for seq in message.begun:
-            engine.withdrawing.discard(seq)
-            self._settle(engine.info.id, seq, cancelled=False)
-        for seq in reversed(message.returned):  # the oldest is to be first again
-            part = engine.release(seq)
-            wanted = seq in engine.withdrawing and (engine.info.id, seq) not in self._cancels
-            engine.withdrawing.discard(seq)
-            if part is not None:
-                if part.job.submit.collective:
-                    self._abandon(part.job, part, m.ABORTED)
-                if wanted and self._may_return(part):
-                    self._return(part)
-                else:
-                    self._end_part(part, m.ABORTED, b"")
-            self._settle(engine.info.id, seq, cancelled=True)
-        self.balancer.update(engine)
-
-    # -- bulk payloads -----------------------------------------------------------------------------------------------
-
-    def _client_stream(self, client: ClientRecord, message: m.Chunk | m.Credit, frame: Sized | None) -> None:
-        """A client sends a piece of what it submitted, or asks for more of a result."""
-        if isinstance(message, m.Chunk):
-            part = next((p for p in client.parts.get(message.name, ()) if p.index == 0 or p.balanced), None)
-            engine = self.engines.get(message.engine)
-            if part is None or engine is None or part.engine != message.engine:
-                return  # too late: its task has ended, or moved
-            if not 0 <= message.offset <= sum(part.job.submit.sizes) - _size(message, frame):
-                raise ProtocolError("a chunk outside its payload")
-            self._out.append(Send(engine.control, _renamed(message, part.seq), frame))
-            return
-        part = next((p for p in client.parts.get(message.name, ()) if p.engine == message.engine), None)
-        engine = self.engines.get(message.engine)
-        if part is None or engine is None or part.state is not State.DELIVERING:
-            return
-        reader = part.job.client.number if message.ring else 0
-        if reader:
-            engine.readers.add(reader)
-        self._out.append(Send(engine.control, m.Credit(part.seq, message.engine, message.nbytes, reader)))
-        if message.nbytes < 0:
-            del engine.delivering[part.seq]
-            self._close_part(part)
-
-    def _engine_stream(self, engine: EngineRecord, message: m.Chunk | m.Credit, frame: Sized | None) -> None:
-        """An engine sends a piece of a result, or asks for more of a payload."""
-        if isinstance(message, m.Credit):
-            part = engine.parts.get(message.name)
-            if part is not None:
-                self._tell(part.job.client, m.Credit(part.task, engine.info.id, message.nbytes, message.ring))
-            return
-        part = engine.delivering.get(message.name)
-        if part is None:
-            return
-        size = _size(message, frame)
-        self._out.append(Send(part.job.client.address, _renamed(message, part.task), frame))
-        part.remaining -= size
-        if part.remaining <= 0:
-            del engine.delivering[message.name]
-            self._close_part(part)
 
     def check(self) -> None:
         """Assert the invariants (for tests)."""
@@ -687,17 +667,6 @@ class Scheduler:
                 assert parts
                 assert all(p.state is not State.ENDED and p.task == task for p in parts)
         assert all(part.state is State.READY for job in self._ready_jobs if not job.abandoned for part in job.parts)
-
-
-def _size(chunk: m.Chunk, frame: Sized | None) -> int:
-    """Bytes of a chunk, wherever they are."""
-    if (frame is None) == (chunk.slot < 0) or not 0 <= chunk.nbytes <= CHUNK:
-        raise ProtocolError("a chunk has its bytes in a frame or in a slot")
-    return chunk.nbytes if frame is None else len(frame)
-
-
-def _renamed(chunk: m.Chunk, name: int) -> m.Chunk:
-    return m.Chunk(name, chunk.engine, chunk.offset, chunk.slot, chunk.use, chunk.nbytes)
 
 
 def _runs(metas: Iterable[bytes]) -> list[tuple[int, bytes]]:

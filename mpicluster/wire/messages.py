@@ -24,6 +24,7 @@ __all__ = [
     "COLLECTIVES",
     "Credit",
     "Done",
+    "Dones",
     "EngineInfo",
     "EngineMessage",
     "Engines",
@@ -33,7 +34,6 @@ __all__ = [
     "Find",
     "Forget",
     "Free",
-    "Freed",
     "FromEngine",
     "Goodbye",
     "Halt",
@@ -55,7 +55,6 @@ __all__ = [
     "Recall",
     "Recalled",
     "Refresh",
-    "Refreshed",
     "Register",
     "Registered",
     "Resubmit",
@@ -80,7 +79,7 @@ __all__ = [
 
 #: How targets of one task meet over MPI: "" for not at all.
 Collective: TypeAlias = str
-COLLECTIVES = ("", "bcast", "scatter", "gather", "reduce", "spmd")
+COLLECTIVES = ("", "bcast", "scatter", "gather", "reduce", "spmd", "coalesce")
 
 
 #: Something that a task has written: where, and what. UTF-8 for `STDOUT` and `STDERR`; for `DISPLAY`, an output as notebooks have it
@@ -400,6 +399,8 @@ class Assign(_Message, frozen=True, tag=41):
     collective: Collective
     #: who else takes part, when it is a collective
     targets: list[int]
+    #: which of the user's communicators it is to find
+    turn: int = 0
     #: seconds it may run; 0 for no limit
     time_limit: float = 0.0
 
@@ -455,10 +456,12 @@ class Heal(_Message, frozen=True, tag=46):
 
     epoch: int
     engines: list[int]
+    #: which of the user's communicators that gives
+    turn: int
 
 
 class Halt(_Message, frozen=True, tag=70):
-    """End this assignment if it runs, as Ctrl-C would; give it back if it has not begun. Answered like a `Withdraw`."""
+    """End this assignment if it runs (0: whatever runs), as Ctrl-C would; give it back if it has not begun. Answered like a `Withdraw`."""
 
     seq: int
 
@@ -471,9 +474,8 @@ class Free(_Message, frozen=True, tag=71):
 
 
 class Refresh(_Message, frozen=True, tag=72):
-    """The user's communicator was revoked: all engines make a new one, the ``turn``-th of this epoch."""
+    """The user's communicator was revoked: all engines make a new one, the ``turn``-th."""
 
-    epoch: int
     turn: int
 
 
@@ -515,6 +517,14 @@ class Done(_Message, frozen=True, tag=51):
     output: list[Piece] = []
     #: how many `Output` have been sent before: they come by another way, and are waited for
     outputs: int = 0
+    #: which of the user's communicators was revoked meanwhile; -1 for none
+    revoked: int = -1
+
+
+class Dones(_Message, frozen=True, tag=58):
+    """What the targets of one task have done, told by the first of them for all that did well: by engine."""
+
+    dones: list[tuple[int, Done]]
 
 
 class Ready(_Message, frozen=True, tag=52):
@@ -552,23 +562,11 @@ class Output(_Message, frozen=True, tag=56):
     output: list[Piece]
 
 
-class Freed(_Message, frozen=True, tag=57):
-    """This assignment waited in MPI, in a communicator that has been revoked: the user's, or its gang's."""
+class Stuck(_Message, frozen=True, tag=57):
+    """This assignment goes on though it was to end, and why nothing can be done about it: the outcome that it has for others."""
 
     seq: int
-    gang: bool
-
-
-class Refreshed(_Message, frozen=True, tag=58):
-    """The new communicator is there."""
-
-    turn: int
-
-
-class Stuck(_Message, frozen=True, tag=59):
-    """This assignment goes on though it was to end, and why nothing can be done about it."""
-
-    seq: int
+    outcome: int
     why: str
 
 
@@ -579,7 +577,7 @@ OK, FAILED, ABANDONED, ABORTED, LOST, UNMET, REFUSED, LATE = range(8)
 
 Question: TypeAlias = QueueStatus | Find | Recall | Purge | Resubmit
 ClientMessage: TypeAlias = Hello | Submit | Cancel | Interrupt | SendSignal | Question | Status | Shutdown | Goodbye | Chunk | Credit
-FromEngine: TypeAlias = Register | Done | Output | Ready | Withdrawn | Healed | HealFailed | Freed | Refreshed | Stuck | Chunk | Credit
+FromEngine: TypeAlias = Register | Done | Dones | Output | Ready | Withdrawn | Healed | HealFailed | Stuck | Chunk | Credit
 ToClient: TypeAlias = Welcome | Engines | Result | Written | Verdict | Answer | Recalled | StatusReply | Farewell | Left | Chunk | Credit
 EngineMessage: TypeAlias = (
     Registered

@@ -41,6 +41,7 @@ def error_of(outcome, data, *, started=0.0, engines=None):
         (m.REFUSED, b"a task that it waits for failed", 0.0, ImpossibleDependency),
         (m.LATE, b"it had not begun after 2 s", 0.0, DependencyTimeout),
         (m.LATE, b"it ran longer than 2 s", 1.0, TaskTimeout),
+        (m.LATE, b"it ran longer than its time limit of 2 s on engine 2, and does not end", 0.0, TaskTimeout),
         (m.LOST, b"engine 2 died", 0.0, EngineError),
         (m.ABORTED, b"", 0.0, TaskAborted),
     ],

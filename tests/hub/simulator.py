@@ -16,8 +16,8 @@ from mpicluster.wire import messages as m
 WINDOW, CHUNK = 4, 2
 
 
-def submit(first=1, targets=None, data=(b"d",), *, kind="apply", collective="", retries=0, allowed=(), sizes=(), fn=b"f"):
-    return m.Submit(first, kind, targets, list(allowed), fn, list(data), b"", list(sizes), collective, retries)
+def submit(first=1, targets=None, data=(b"d",), *, kind="apply", collective="", retries=0, allowed=(), sizes=(), fn=b"f", terms=None):
+    return m.Submit(first, kind, targets, list(allowed), fn, list(data), b"", list(sizes), collective, retries, terms)
 
 
 class Receiving:
@@ -61,11 +61,17 @@ class FakeEngine:
         self.begun, self.skip = 0, set()
         self.epoch = 0
         #: how often it has shrunk its world, and the communicators of some engines that it keeps
-        self.shrinks, self.groups = 0, set()
+        self.shrinks, self.groups, self.gangs = 0, set(), set()
+        #: which of the user's communicators it has, and whether that is revoked
+        self.turn, self.revoked = 0, False
         self.incoming, self.outgoing = {}, {}
         self.functions = set()
         #: the assignment that waits for its payload, at the door, or inside a collective
         self.payload, self.door, self.inside = None, None, None
+        #: the one whose code runs, and will not end by itself; how many messages of output it has sent
+        self.running, self.outputs = None, 0
+        #: results that another engine tells
+        self.kept = deque(maxlen=16)
         self.runs = []
         self.stopped = False
 
@@ -102,16 +108,42 @@ class FakeEngine:
                 returned = [s for s in seqs if s > self.begun]
                 self.skip.update(returned)
                 self.say_control(m.Withdrawn(returned, [s for s in seqs if s not in returned]))
-            case m.Heal(epoch=epoch):
+            case m.Halt(seq=seq):
+                if seq > self.begun:
+                    self.skip.add(seq)
+                    self.say_control(m.Withdrawn([seq], []))
+                    return
+                if seq:
+                    self.say_control(m.Withdrawn([], [seq]))
+                self.end_running(seq, m.FAILED)
+            case m.Free(seq=seq):
+                self.end_running(seq, m.ABANDONED)
+                for done in self.kept:
+                    if done.seq == seq:
+                        self.say_control(done)
+            case m.Refresh(turn=turn):
+                if turn > self.turn:
+                    assert turn == self.turn + 1, "a communicator is made that others have made before"
+                    self.turn, self.revoked = turn, False
+            case m.Heal(epoch=epoch, turn=turn):
                 self.epoch = epoch
                 self.shrinks += 1
                 self.groups.clear()
+                self.gangs.clear()
+                self.turn, self.revoked = turn, False
                 if self.inside is not None:
                     task, self.inside = self.inside[0], None
                     self.done(task, m.LOST)
                 self.say_control(m.Healed(epoch, sorted(self.cluster.engines)))
             case m.Stop():
                 self.stopped = True
+
+    def end_running(self, seq, outcome):
+        """Code that waits for another engine, or for ever, is ended."""
+        if self.running is not None and seq in (0, self.running.seq):
+            task, self.running = self.running, None
+            self.revoked = self.revoked or self.cluster.random.random() < 0.5
+            self.done(task, outcome)
 
     def say_control(self, message, frame=None):
         self.control_out.append((message, frame))
@@ -129,15 +161,17 @@ class FakeEngine:
                     self.queue.append(message)
                 case m.Forget():
                     self.queue.append(message)
-                case m.Enter(seq=seq, epoch=epoch, metas=metas, keep=keep):
+                case m.Enter(seq=seq, epoch=epoch, metas=metas, keep=keep, fresh=fresh):
                     if self.door is not None and self.door.seq == seq:
                         task, self.door = self.door, None
                         assert sum(count for count, _ in metas) == len(task.targets)
                         if epoch == self.epoch:
+                            known = self.gangs if task.kind == "spmd" else self.groups
                             key = tuple(task.targets)
-                            self.inside = (task, epoch, key not in self.groups)
+                            self.inside = (task, epoch, fresh if task.kind == "spmd" else key not in known)
+                            assert fresh or key in known, "a communicator that it does not have"
                             if keep:
-                                self.groups.add(key)
+                                known.add(key)
                         else:
                             self.done(task, m.LOST)
                 case m.Abandon(seq=seq):
@@ -162,7 +196,7 @@ class FakeEngine:
         if self.payload is not None:
             incoming = self.incoming.get(self.payload.seq)
             return incoming is not None and (incoming.complete or incoming.lost)
-        return self.door is None and bool(self.queue)
+        return self.door is None and self.running is None and bool(self.queue)
 
     def begin(self, task):
         if isinstance(task, m.Forget):
@@ -183,11 +217,17 @@ class FakeEngine:
     def perform(self, task):
         random = self.cluster.random
         self.runs.append(task.data)
+        self.outputs = 0
+        while random.random() < 0.1:
+            self.outputs += 1
+            self.say_control(m.Output(task.seq, [(m.STDOUT, b"said")]))
         if random.random() < self.cluster.failures:
-            self.done(task, m.FAILED)
+            self.done(task, random.choice((m.FAILED, m.UNMET, m.LATE)))
         elif task.collective:
             self.door = task
             self.main_out.append((m.Ready(task.seq, b""), None))
+        elif task.kind == "endless":
+            self.running = task
         else:
             self.done(task, m.OK, large=random.random() < 0.3)
 
@@ -202,16 +242,39 @@ class FakeEngine:
     def meet(self):
         together = self.all_inside() or ()
         assert len({engine.inside[2] for engine in together}) == 1, "some make a communicator that others have"
+        failing = {e.id for e in together if e.inside[0].kind == "spmd" and self.cluster.random.random() < self.cluster.failures}
+        if together and together[0].inside[0].collective == "coalesce":
+            self.coalesce(together)
+            return
         for engine in together:
             task, engine.inside = engine.inside[0], None
-            engine.done(task, m.OK, large=engine.id == task.targets[0])
+            if task.kind == "spmd" and failing:  # some fail, the others may have ended before, or wait
+                ended = self.cluster.random.random() < 0.5
+                engine.done(task, m.FAILED if engine.id in failing else m.OK if ended else m.ABANDONED)
+            else:
+                engine.done(task, m.OK, large=engine.id == task.targets[0])
+
+    def coalesce(self, together):
+        """The first engine tells what all have done that did well."""
+        dones = []
+        root = self.cluster.engines[together[0].inside[0].targets[0]]
+        for engine in together:
+            task, engine.inside = engine.inside[0], None
+            engine.done(task, m.FAILED if self.cluster.random.random() < self.cluster.failures else m.OK)
+            if engine.main_out[-1][0].outcome == m.OK:
+                done, _ = engine.main_out.pop()
+                engine.kept.append(done)
+                dones.append((engine.id, done))
+        root.main_out.append((m.Dones(dones), None))
 
     def done(self, task, outcome, *, large=False):
         self.incoming.pop(task.seq, None)
         if large:
             self.outgoing[task.seq] = Sending(9)
         now = self.cluster.now
-        self.main_out.append((m.Done(task.seq, outcome, b"v", [4, 5] if large else [], now, now), None))
+        revoked = self.turn if self.revoked else -1
+        self.main_out.append((m.Done(task.seq, outcome, b"v", [4, 5] if large else [], now, now, [], self.outputs, revoked), None))
+        self.outputs = 0
 
 
 class FakeClient:
@@ -230,6 +293,7 @@ class FakeClient:
         #: first tasks of the submissions that the hub has heard, and whether it left with a word
         self.heard, self.polite = set(), False
         self.requests, self.verdicts = {}, {}
+        self.interrupted, self.written = set(), 0
         self.farewell = None
         self.engines = []
         self.outbox.append((m.Hello(name, 1), None))
@@ -252,9 +316,20 @@ class FakeClient:
         self.outbox.append((m.Cancel(self.next_request, tasks), None))
         self.next_request += 1
 
+    def interrupt(self, tasks):
+        self.interrupted.update(tasks)
+        self.outbox.append((m.Interrupt(self.next_request, tasks), None))
+        self.requests[self.next_request] = []
+        self.next_request += 1
+
     def read(self):
         message, frame = self.inbox.popleft()
         match message:
+            case m.Written():
+                assert message.task in self.expected
+                targets = self.expected[message.task]
+                key = (message.task, message.engine if targets is not None else None)
+                assert key not in self.answers, "output after the result"
             case m.Welcome() | m.Engines():
                 self.engines = [e.id for e in message.engines]
             case m.Verdict():
@@ -367,6 +442,8 @@ class Cluster:
                 found.append(engine.control)
             if engine.can_work:
                 found.append(engine.main)
+            if engine.running is not None and engine.running.time_limit:
+                found.append(lambda e=engine: e.end_running(0, m.LATE))
             found += [lambda e=engine, q=q: self.hear_engine(e, q) for q in (engine.main_out, engine.control_out) if q]
         for client in self.clients.values():
             if client.inbox:
@@ -382,7 +459,7 @@ class Cluster:
             wake = self.scheduler.wake_at()
             if wake is None or self.scheduler.ended is not None:
                 return False
-            assert wake > self.now or self.scheduler._out, "the hub would spin"
+            assert wake > self.now or self.scheduler.out, "the hub would spin"
             self.now = max(wake, self.now) + 1e-9
             self.decide()
             return True
@@ -432,18 +509,33 @@ class Cluster:
                 runs = sum(e.runs.count(data) for e in everywhere if target is None or e.id == target)
                 if answer.outcome == m.OK:
                     assert runs >= 1, "a value of a task that never ran"
-                if answer.outcome == m.ABORTED and not message.collective and not message.retries and not self.dead:
+                if answer.outcome == m.ABORTED and not (message.collective or message.retries or self.dead or self.failures):
                     assert runs == 0, "a task that ran was called cancelled"
-                assert runs <= (1 + message.retries + len(self.dead) if target is None else 1), "a task ran too often"
+                again = message.retries + len(self.dead) + len(everywhere) * (self.failures > 0)  # an engine may be unfit
+                assert runs <= (1 + again if target is None else 1), "a task ran too often"
+                if message.terms is not None:
+                    self.check_terms(client, message, answer, runs)
             for request, cancelled in client.verdicts.items():
-                if cancelled:
+                if cancelled and client.requests[request]:
                     outcomes = {a.outcome for (task, _), a in client.answers.items() if task in client.requests[request]}
                     assert outcomes == {m.ABORTED}, "a task that was called cancelled has another answer"
         for client in self.gone.values():
             if client.polite and not client.requests and not self.dead and self.scheduler.ended is None:
                 for message, data in client.submits.values():
-                    if message.first in client.heard and not message.sizes and not message.collective and not message.allowed:
+                    if message.first in client.heard and not message.sizes and not (message.collective or message.allowed or message.terms):
                         assert sum(e.runs.count(data) for e in everywhere) >= 1, "a task of a client that left in good order was not run"
+
+    def check_terms(self, client, message, answer, runs):
+        """A task ran only if what it depends on had ended as it should."""
+        for needs in filter(None, (message.terms.after, message.terms.follow)):
+            ended = [client.answers.get((task, None)) for task, _ in needs.own]
+            fits = [a is not None and (needs.success if a.outcome == m.OK else needs.failure) for a in ended]
+            if runs:
+                assert all(fits) if needs.all else any(fits), "a task ran though its dependency was not met"
+        if answer.outcome == m.REFUSED:
+            assert runs == 0
+        if answer.outcome == m.LATE and not self.failures:
+            assert message.terms.timeout > 0 or message.terms.time_limit > 0
 
     def check_rest(self):
         """Nothing waits, nothing is remembered for nothing."""
@@ -457,7 +549,10 @@ class Cluster:
         if s.ended is not None:
             return
         assert all(c.parts == {} for c in s.clients.values())
-        assert s._cancels == {}
+        assert s.endings._cancels == {}
+        assert s.endings._unwanted == {}
+        assert len(s.conditions._dependencies) == 0
+        assert not s.conditions._ended
         assert s._ready_jobs == []
         assert not s.healing
         assert s.balancer.waiting == 0
@@ -473,4 +568,5 @@ class Cluster:
             assert not engine.skip
             assert not engine.functions
             assert not engine.queue
-            assert engine.door is engine.payload is engine.inside is None
+            assert engine.door is engine.payload is engine.inside is engine.running is None
+            assert engine.turn == s._turn

@@ -7,8 +7,9 @@ import time
 import pytest
 import zmq
 
+from mpicluster.hub.records import Send
 from mpicluster.hub.router import Keys, Router
-from mpicluster.hub.scheduler import Scheduler, Send
+from mpicluster.hub.scheduler import Scheduler
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 

@@ -226,7 +226,7 @@ def test_an_engine_that_dies_as_it_arrives_is_missed():
     assert any("engine 1" in x.reason for x in bench.heard(CLIENT, m.Engines))
     bench.arrive(2)
     bench.turn()
-    assert bench.heard(b"2c", m.Heal) == [m.Heal(1, [0, 2])]
+    assert bench.heard(b"2c", m.Heal) == [m.Heal(1, [0, 2], 1)]
     assert not bench.scheduler.healing
 
 
@@ -270,7 +270,7 @@ def test_a_second_death_while_the_world_is_mended():
     assert not bench.heard(b"0m", m.Enter)
     bench.hear(0, m.Healed(1, [0, 1, 2]))
     bench.lose(2)
-    assert bench.heard(b"0c", m.Heal)[-1] == m.Heal(2, [0, 1])
+    assert bench.heard(b"0c", m.Heal)[-1] == m.Heal(2, [0, 1], 2)
     bench.hear(1, m.Healed(1, [0, 1, 2]))  # of the epoch before
     assert bench.scheduler.healing == {0, 1}
     bench.hear(0, m.Healed(2, [0, 1]))

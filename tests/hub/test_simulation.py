@@ -17,19 +17,42 @@ from mpicluster.hub.scheduler import Scheduler
 from mpicluster.wire import messages as m
 
 
+def random_needs(rng, client):
+    own = [(rng.randrange(1, client.next_task + (rng.random() < 0.05)), -1) for _ in range(rng.randint(1, 4))]
+    own = [(task, -1) for task, _ in own if client.expected.get(task) is None]
+    success = rng.random() < 0.8
+    return m.Needs(own, [], rng.random() < 0.7, success, not success or rng.random() < 0.3) if own else None
+
+
+def random_terms(rng, client):
+    """What a balanced view may ask."""
+    if rng.random() < 0.5 or client.next_task == 1:
+        return None
+    after = random_needs(rng, client) if rng.random() < 0.5 else None
+    follow = random_needs(rng, client) if rng.random() < 0.3 else None
+    timeout = rng.choice([0, 0, 0.001, 0.01])
+    return m.Terms("", after, follow, timeout, 0.0, rng.choice([0, 0, 1, -1]))
+
+
 def random_submission(rng, client):
     """Anything that a view may send."""
-    if rng.random() < 0.5:
+    if rng.random() < 0.1:
+        client.submit(kind="endless", terms=m.Terms(time_limit=1.0), targets=rng.choice([None, client.engines or None]))
+    elif rng.random() < 0.5:
         allowed = rng.sample(range(4), rng.randint(1, 2)) if rng.random() < 0.2 else ()
         if rng.random() < 0.3:
-            client.submit(sizes=[3, 6], retries=rng.randint(0, 2), allowed=allowed)
+            client.submit(sizes=[3, 6], retries=rng.randint(0, 2), allowed=allowed, terms=random_terms(rng, client))
         else:
-            client.submit(data=[b""] * rng.randint(1, 6), retries=rng.randint(0, 2), allowed=allowed)
+            count = rng.randint(1, 6)
+            client.submit(data=[b""] * count, retries=rng.randint(0, 2), allowed=allowed, terms=random_terms(rng, client))
     elif client.engines:
         targets = rng.sample(client.engines, rng.randint(1, len(client.engines)))
-        collective = rng.choice(["", "bcast", "scatter", "gather"])
-        large = collective == "bcast" or (rng.random() < 0.5 and (collective == "scatter" or (not collective and len(targets) == 1)))
-        client.submit(targets=targets, collective=collective, sizes=[3, 6] if large else [])
+        collective = rng.choice(["", "bcast", "scatter", "gather", "spmd", "coalesce"])
+        large = collective == "bcast" or (
+            rng.random() < 0.5 and (collective in ("scatter", "coalesce") or (not collective and len(targets) == 1))
+        )
+        kind = "spmd" if collective == "spmd" or (collective == "bcast" and rng.random() < 0.3) else "apply"
+        client.submit(kind=kind, targets=targets, collective=collective, sizes=[3, 6] if large else [])
 
 
 def live(rng, cluster, actions):
@@ -43,6 +66,8 @@ def live(rng, cluster, actions):
             random_submission(rng, client)
         elif action < 0.22 and client.next_task > 1:
             client.cancel([rng.randrange(1, client.next_task) for _ in range(rng.randint(1, 4))])
+        elif action < 0.23 and client.next_task > 1:
+            client.interrupt([rng.randrange(1, client.next_task) for _ in range(rng.randint(1, 4))])
         elif action < 0.235 and len(cluster.engines) > 1:
             cluster.kill(rng.choice(list(cluster.engines)))
         elif action < 0.25:
@@ -148,6 +173,8 @@ def _values(of):
         return _any_of(of)
     if typing.get_origin(of) is list:
         return st.lists(_values(*typing.get_args(of)), max_size=3)
+    if typing.get_origin(of) is tuple:
+        return st.tuples(*map(_values, typing.get_args(of)))
     return st.one_of(*(st.none() if a is type(None) else _values(a) for a in typing.get_args(of)))
 
 

@@ -17,9 +17,6 @@ import mpicluster
 from mpicluster.client.client import Client
 from mpicluster.launch import process
 
-#: The hub does not look at terms yet.
-collect_ignore = ["test_terms.py"]
-
 #: Functions of test modules travel by name: engines must be able to import them.
 HERE = str(Path(__file__).parent)
 

@@ -115,7 +115,7 @@ def test_nobody_waits_for_a_dead_rank_in_a_collective_of_objects(fresh, verb):
     if not rc.contact.survives:
         assert_everyone_was_told(rc, result, 3)
         return
-    assert len(result.exception(timeout=TIMEOUT).errors) == 4
+    assert any("engine 3" in str(e) for e in result.exception(timeout=TIMEOUT).errors), "the cause is told"
     assert rc.direct_view().apply_async(state, "").get(timeout=TIMEOUT) == [(r, 3, 1, 3) for r in range(3)]
 
 

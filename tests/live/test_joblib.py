@@ -191,11 +191,11 @@ def test_a_large_array_that_comes_later(backend):
 
 
 def test_arrays_of_a_kind(backend):
-    """Each its own, small, large, made on the fly, in Fortran's order, of objects."""
+    """Each its own, small, large, in Fortran's order, of objects; made on the fly, so that many have the same id one after another."""
     for dtype, count, order in (("f8", 10, "C"), ("i4", 400_000, "F"), ("c16", 100_000, "C"), (object, 200_000, "C")):
-        arrays = (np.full((count // 2, 2), i, dtype, order=order) for i in range(12))
-        means = Parallel(batch_size=2)(delayed(np.sum)(a) for a in arrays)
-        assert means == [i * (count // 2) * 2 for i in range(12)]
+        arrays = (np.full((count // 2, 2), i, dtype, order=order) for i in range(30))
+        sums = Parallel(batch_size=2)(delayed(np.sum)(a) for a in arrays)
+        assert sums == [i * (count // 2) * 2 for i in range(30)]
 
 
 def test_a_memory_mapped_array_need_not_be_on_the_engines_host(backend, tmp_path):
@@ -216,9 +216,8 @@ def test_an_array_changed_between_calls_is_sent_again(backend):
         assert Parallel()(delayed(facts)(array, 7) for _ in range(8))[-1][0] == k
 
 
-def test_ctrl_c_takes_back_what_is_queued(rc4, tmp_path):
+def test_ctrl_c_takes_back_what_is_queued(rc4, gate, tmp_path):
     """In a process of its own, which is interrupted while its calls hold the engines."""
-    gate = Gate(tmp_path)
     code = f"""if 1:
         import os, signal, sys, threading
         sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -263,11 +262,16 @@ def contact_path(rc):
 
 
 def test_an_engine_that_dies_takes_no_call_along(fresh, tmp_path):
+    """Where the MPI goes on; else the call fails, and says why."""
     rc = fresh(3)
     marker = str(tmp_path / "died")
     rc.load_balanced_view().register_joblib_backend("engines")
     array = np.ones(300_000)
     with parallel_config(backend="engines"):
+        if not rc.contact.survives:
+            with pytest.raises(mpicluster.ClusterStopped, match="died"):
+                Parallel(batch_size=1)(delayed(die_once)(marker, array, i) for i in range(30))
+            return
         values = Parallel(batch_size=1)(delayed(die_once)(marker, array, i) for i in range(30))
     assert values == [300_000.0 + i for i in range(30)]
     assert len(rc) == 2

@@ -204,11 +204,12 @@ def test_a_limit_that_is_not_reached_does_nothing(rc):
 
 
 def test_what_is_more_important_goes_first(rc, gate, notes):
-    held = rc[:].apply_async(wait_for_file, str(gate))
+    """Of what may begin at the same moment; what an engine has been given ahead stays in its order."""
     view = rc.load_balanced_view(targets=[0])
+    held = view.apply_async(wait_for_file, str(gate))
     results = []
     for priority in (0, 5, -5, 5, 10):
-        with view.temp_flags(priority=priority):
+        with view.temp_flags(priority=priority, after=held):
             results.append(view.apply_async(note, str(notes), priority))
     gate.touch()
     held.get(timeout=TIMEOUT)
