@@ -5,23 +5,37 @@ Importing starts no MPI, reads no configuration, and loads what a name needs whe
 
 from __future__ import annotations
 
+import builtins
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+
     from mpicluster.client.balanced import LoadBalancedView
+    from mpicluster.client.broadcast import BroadcastView
     from mpicluster.client.client import Client
+    from mpicluster.client.dependency import Dependency
     from mpicluster.client.direct import DirectView
     from mpicluster.client.executor import ViewExecutor
+    from mpicluster.client.mapped import AsyncMapResult, LazyMapIterator
+    from mpicluster.client.remote import ParallelFunction, RemoteFunction, parallel, remote, use_cloudpickle, use_dill, use_pickle
     from mpicluster.client.result import AsyncResult
     from mpicluster.cluster.cluster import Cluster
     from mpicluster.cluster.default import register_joblib_backend
     from mpicluster.errors import (
+        AlreadyDisplayedError,
         ClosedError,
         ClusterError,
         ClusterStopped,
         CompositeError,
+        DependencyTimeout,
         EngineError,
+        FlagError,
+        ImpossibleDependency,
+        InvalidDependency,
+        IPythonError,
+        KernelError,
         LaunchError,
         NoCluster,
         NoEnginesRegistered,
@@ -30,57 +44,123 @@ if TYPE_CHECKING:
         SerializationError,
         TargetError,
         TaskAborted,
+        TaskRejectError,
+        TaskTimeout,
+        UnmetDependency,
     )
+    from mpicluster.serial.dependent import depend, dependent, require
+    from mpicluster.serial.functions import interactive
+    from mpicluster.serial.reference import PrePickled, Reference
 
 __version__ = "0.1.0"
+version_info = (0, 1, 0)
+TimeoutError = builtins.TimeoutError  # noqa: A001 - IPython Parallel has it here too
 
 __all__ = [
+    "ALL_COMPLETED",
+    "AlreadyDisplayedError",
+    "AsyncMapResult",
     "AsyncResult",
+    "BroadcastView",
     "Client",
     "ClosedError",
     "Cluster",
     "ClusterError",
     "ClusterStopped",
     "CompositeError",
+    "Dependency",
+    "DependencyTimeout",
     "DirectView",
     "EngineError",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "FlagError",
+    "IPythonError",
+    "ImpossibleDependency",
+    "InvalidDependency",
+    "KernelError",
     "LaunchError",
+    "LazyMapIterator",
     "LoadBalancedView",
     "NoCluster",
     "NoEnginesRegistered",
+    "ParallelFunction",
+    "PrePickled",
     "ProtocolError",
+    "Reference",
     "RemoteError",
+    "RemoteFunction",
     "SerializationError",
     "TargetError",
     "TaskAborted",
+    "TaskRejectError",
+    "TaskTimeout",
+    "UnmetDependency",
     "ViewExecutor",
     "__version__",
+    "depend",
+    "dependent",
+    "interactive",
+    "parallel",
     "register_joblib_backend",
+    "remote",
+    "require",
+    "use_cloudpickle",
+    "use_dill",
+    "use_pickle",
+    "version_info",
 ]
 
 _HOMES = {
+    "ALL_COMPLETED": "concurrent.futures",
+    "AsyncMapResult": "client.mapped",
     "AsyncResult": "client.result",
+    "BroadcastView": "client.broadcast",
     "Client": "client.client",
     "Cluster": "cluster.cluster",
+    "Dependency": "client.dependency",
     "DirectView": "client.direct",
+    "FIRST_COMPLETED": "concurrent.futures",
+    "FIRST_EXCEPTION": "concurrent.futures",
+    "LazyMapIterator": "client.mapped",
     "LoadBalancedView": "client.balanced",
+    "ParallelFunction": "client.remote",
+    "PrePickled": "serial.reference",
+    "Reference": "serial.reference",
+    "RemoteFunction": "client.remote",
     "ViewExecutor": "client.executor",
+    "depend": "serial.dependent",
+    "dependent": "serial.dependent",
+    "interactive": "serial.functions",
+    "parallel": "client.remote",
     "register_joblib_backend": "cluster.default",
+    "remote": "client.remote",
+    "require": "serial.dependent",
+    "use_cloudpickle": "client.remote",
+    "use_dill": "client.remote",
+    "use_pickle": "client.remote",
 }
+_MODULES = ("error", "errors")
 
 
 def __getattr__(name: str) -> Any:
     if name == "comm":
         return _comm()
+    if name in _MODULES:
+        return importlib.import_module(f"mpicluster.{name}")
     if name not in __all__:
-        raise AttributeError(f"module 'mpicluster' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"mpicluster.{_HOMES.get(name, 'errors')}"), name)
+        from mpicluster.gone import GONE
+
+        why = f": {GONE[name]}" if name in GONE else ""
+        raise AttributeError(f"module 'mpicluster' has no attribute {name!r}{why}")
+    home = _HOMES.get(name, "errors")
+    value = getattr(importlib.import_module(home if home == "concurrent.futures" else f"mpicluster.{home}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, "comm"])
+    return sorted([*globals(), *__all__, *_MODULES, "comm"])
 
 
 def _comm() -> Any:

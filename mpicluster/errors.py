@@ -6,6 +6,7 @@
     ├── what you asked for
     │   ├── TargetError (IndexError)           no such engine, or no engine at all in the selection
     │   ├── ClosedError (RuntimeError)         the client, or the cluster behind it, was closed
+    │   ├── FlagError (KeyError, TypeError)    a view has no such flag
     │   └── SerializationError (TypeError)     an object cannot travel
     ├── where it runs
     │   ├── NoCluster (ConnectionError)        nothing to connect to
@@ -15,26 +16,44 @@
     │   └── ClusterStopped (ConnectionError)   the cluster ended while work was under way
     ├── what became of a task
     │   ├── TaskAborted (CancelledError)       cancelled before it started
+    │   ├── TaskTimeout                        it ran longer than its time limit
+    │   ├── TaskRejectError                    the cluster does not take it
+    │   ├── UnmetDependency                    an engine has not what it needs
+    │   │   └── ImpossibleDependency           no engine has, or what it waits for did not end as it must
+    │   │       ├── InvalidDependency          it waits for what is no task
+    │   │       └── DependencyTimeout (TaskTimeout)   it had not begun in time
     │   └── RemoteError                        your function raised; also has the type it raised
-    │       └── CompositeError                 several did
+    │       ├── CompositeError                 several did
+    │       └── AlreadyDisplayedError          it did, as you have seen
     └── ours
         └── ProtocolError (ValueError)         a message that breaks the rules
 
-A waiting call that runs out of time raises the builtin ``TimeoutError``.
+A waiting call that runs out of time raises the builtin ``TimeoutError``. `TaskTimeout` is none: who waits once more after a
+``TimeoutError`` must not do so for a task that has ended.
+
+``IPythonError`` and ``KernelError`` are `ClusterError` under the names that IPython Parallel has for the base of its own.
 """
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
 __all__ = [
+    "AlreadyDisplayedError",
     "ClosedError",
     "ClusterError",
     "ClusterStopped",
     "CompositeError",
+    "DependencyTimeout",
     "EngineError",
+    "FlagError",
+    "IPythonError",
+    "ImpossibleDependency",
+    "InvalidDependency",
+    "KernelError",
     "LaunchError",
     "NoCluster",
     "NoEnginesRegistered",
@@ -43,11 +62,20 @@ __all__ = [
     "SerializationError",
     "TargetError",
     "TaskAborted",
+    "TaskRejectError",
+    "TaskTimeout",
+    "TimeoutError",
+    "UnmetDependency",
 ]
+
+TimeoutError = builtins.TimeoutError  # noqa: A001 - which IPython Parallel has here too
 
 
 class ClusterError(Exception):
     """Base of all of them."""
+
+
+IPythonError = KernelError = ClusterError
 
 
 class TargetError(ClusterError, IndexError):
@@ -56,6 +84,12 @@ class TargetError(ClusterError, IndexError):
 
 class ClosedError(ClusterError, RuntimeError):
     """The client was closed."""
+
+
+class FlagError(ClusterError, KeyError, TypeError):
+    """A view has no such flag."""
+
+    __str__ = Exception.__str__  # not as KeyError has it, in quotes
 
 
 class SerializationError(ClusterError, TypeError):
@@ -84,6 +118,30 @@ class ClusterStopped(ClusterError, ConnectionError):
 
 class TaskAborted(ClusterError, CancelledError):
     """The task was cancelled before it started."""
+
+
+class TaskTimeout(ClusterError):
+    """The task ran longer than its time limit, and was interrupted."""
+
+
+class TaskRejectError(ClusterError):
+    """The cluster does not take the task."""
+
+
+class UnmetDependency(ClusterError):
+    """An engine has not what a task needs: raise it in a dependency, and the task goes to another engine."""
+
+
+class ImpossibleDependency(UnmetDependency):
+    """A task cannot run any more: no engine meets its dependency, or a task that it waits for did not end as it must."""
+
+
+class InvalidDependency(ImpossibleDependency):
+    """A task waits for something that is no task of this cluster."""
+
+
+class DependencyTimeout(ImpossibleDependency, TaskTimeout):
+    """The task had not begun when its timeout was over."""
 
 
 class ProtocolError(ClusterError, ValueError):
@@ -192,6 +250,27 @@ class CompositeError(RemoteError):
     def raise_exception(self, excid: int = 0) -> None:
         """Raise the ``excid``-th error by itself."""
         raise self.errors[excid]
+
+
+class AlreadyDisplayedError(RemoteError):
+    """The failure of a cell whose traceback was shown while it ran: it is not shown once more.
+
+    ``original_error``
+        the failure.
+    """
+
+    def __init__(self, original_error: RemoteError) -> None:
+        super().__init__(original_error)
+        self.original_error = original_error
+        self.ename, self.evalue = original_error.ename, original_error.evalue
+        self.traceback, self.engine_info = original_error.traceback, dict(original_error.engine_info)
+
+    def __str__(self) -> str:
+        return f"{self.original_error.ename}: {str(self.original_error.evalue).partition(chr(10))[0]} (shown above)"
+
+    def render_traceback(self) -> list[str]:
+        """One line: the rest has been shown."""
+        return [str(self)]
 
 
 def _header(error: Exception) -> str:

@@ -16,6 +16,8 @@ GROUND = {"errors", "ids", "config"}
 #: who may import whom; a part may always import itself and the ground
 ALLOWED = {
     "errors": set(),
+    "error": {"errors"},
+    "gone": set(),
     "ids": {"errors"},
     "config": set(),
     "selector": set(),

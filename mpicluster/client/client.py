@@ -6,28 +6,29 @@ import logging
 import math
 import os
 import signal
-import sys
 import threading
 import time
+import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mpicluster.client.awaiting import Connecting
 from mpicluster.client.connection import Connection
-from mpicluster.client.result import AsyncResult, Reply
+from mpicluster.client.finding import find_contact
+from mpicluster.client.jobs import Jobs, Pending
+from mpicluster.client.reply import Reply
+from mpicluster.client.result import AsyncResult
 from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
 from mpicluster.errors import ClosedError, ClusterStopped, EngineError, NoCluster, SerializationError
 from mpicluster.ids import Targets, select
 from mpicluster.serial.bulk import Incoming, Outgoing
 from mpicluster.serial.payload import Buffer
 from mpicluster.serial.ring import Reader, Ring
-from mpicluster.wire import contact as contact_file
 from mpicluster.wire import messages as m
 from mpicluster.wire.contact import Contact
 
@@ -43,24 +44,17 @@ _STALLED = 1.0
 _LOOK_UP = 0.5
 
 
-class _Pending(NamedTuple):
-    """Which slots of which result a task fills: by engine, or one."""
-
-    result: AsyncResult
-    slots: dict[int, int] | int
-
-
-class Client:
+class Client(Jobs):
     """A connection to a cluster, and a handle on all its engines. Thread-safe.
 
     Parameters
     ----------
     contact
-        a contact file, or its content; by default the newest cluster of the profile.
+        a contact file, or its content; by default the newest cluster of the profile. Also by the name ``url_file``.
     profile
         which clusters to look for.
     cluster
-        the id of one of them, as ``mpicluster list`` shows it.
+        the id of one of them, as ``mpicluster list`` shows it, or a `Cluster`. Also by the name ``cluster_id``.
     timeout
         seconds to wait: for the hub's answer and for engines that are still starting; if given, also for a cluster
         that is just being started.
@@ -73,27 +67,26 @@ class Client:
         there is none, or it does not answer.
     TimeoutError
         not all engines came in time.
+    TypeError
+        an argument of IPython Parallel's that has no meaning here; it says what to do instead.
     """
 
     def __init__(
         self,
-        contact: Contact | str | os.PathLike[str] | None = None,
+        contact: Contact | Mapping[str, Any] | str | os.PathLike[str] | None = None,
         *,
-        profile: str = "default",
-        cluster: str | None = None,
+        profile: str | None = None,
+        cluster: Any = None,
         timeout: float | None = None,
         wait: bool = True,
+        **others: Any,
     ) -> None:
-        if isinstance(contact, Contact):
-            self.contact = contact
-        elif contact is not None:
-            self.contact = contact_file.load(Path(contact))
-        else:
-            self.contact = _find(profile, cluster, timeout)
+        super().__init__()
+        if timeout is not None and not 0 <= timeout < threading.TIMEOUT_MAX:
+            timeout = threading.TIMEOUT_MAX
+        self.contact = find_contact(contact, profile or "default", cluster, timeout, others)
         #: whether views made from now on wait for their results
         self.block = False
-        #: guards everything below: a plain lock, which Ctrl-C cannot leave locked
-        self._guard = threading.Lock()
         #: notified when the engines change, and at the end
         self._changed = threading.Condition(self._guard)
         self._engines: dict[int, m.EngineInfo] = {}
@@ -104,7 +97,6 @@ class Client:
         self._lost: str | None = None
         self._kind: type[Exception] = ClusterStopped
         self._loss_reason = ""
-        self._pending: dict[int, _Pending] = {}
         self._uploads: dict[int, tuple[int, Sequence[Buffer], Outgoing]] = {}
         self._downloads: dict[tuple[int, int], tuple[m.Result, Incoming]] = {}
         #: shared memory through which chunks go to engines of this host, and that of engines; the listening thread's
@@ -191,13 +183,28 @@ class Client:
 
         return LoadBalancedView(self, None if targets is None else select(targets, self._live()), **flags)
 
+    def broadcast_view(self, targets: Targets = "all", is_coalescing: bool = False, **flags: Any) -> Any:
+        """A direct view for many engines: what comes from them comes together, if ``is_coalescing``."""
+        from mpicluster.client.broadcast import BroadcastView
+
+        if not (isinstance(targets, str) and targets == "all"):
+            targets = select(targets, self._live())
+        return BroadcastView(self, targets, is_coalescing=is_coalescing, **flags)
+
+    def clear(self, targets: Targets = None, block: bool | None = None) -> AsyncResult | None:
+        """Empty the namespaces of engines (default: all)."""
+        cleared: AsyncResult | None = self.direct_view("all" if targets is None else targets).clear(block=block)
+        return cleared
+
     def executor(self, targets: Targets = None) -> ViewExecutor:
         """A `concurrent.futures.Executor` whose workers are the engines, or ``targets``."""
         executor: ViewExecutor = self.load_balanced_view(targets).executor
         return executor
 
-    def wait_for_engines(self, n: int | None = None, *, timeout: float | None = None) -> None:
+    def wait_for_engines(self, n: int | None = None, *, timeout: float | None = None, block: bool = True) -> Future[None] | None:
         """Wait until there are ``n`` engines (default: as many as the cluster starts with).
+
+        With ``block=False``, give a future that does.
 
         Raises
         ------
@@ -206,8 +213,24 @@ class Client:
         EngineError
             one died, so that they cannot all come.
         """
-        if timeout is not None and timeout < 0:
-            timeout = None
+        if block:
+            self._await_engines(n, None if timeout is None or not 0 <= timeout < math.inf else timeout)
+            return None
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()
+
+        def wait() -> None:
+            try:
+                self.wait_for_engines(n, timeout=timeout)
+            except Exception as e:  # noqa: BLE001 - it is raised by the future
+                future.set_exception(e)
+            else:
+                future.set_result(None)
+
+        threading.Thread(target=wait, name="mpicluster-engines", daemon=True).start()
+        return future
+
+    def _await_engines(self, n: int | None, timeout: float | None) -> None:
         with self._changed:
             assert self._welcome is not None
             wanted = self._welcome.expected if n is None else n
@@ -250,10 +273,10 @@ class Client:
             first, self._next_task = self._next_task, self._next_task + count
             if targets is None:
                 for i in range(count):
-                    self._pending[first + i] = _Pending(result, first_slot + i)
+                    self._pending[first + i] = Pending(result, first_slot + i)
                 result._number(first_slot, first)
             else:
-                self._pending[first] = _Pending(result, {target: first_slot + i for i, target in enumerate(targets)})
+                self._pending[first] = Pending(result, {target: first_slot + i for i, target in enumerate(targets)})
                 result._number(first_slot, first, targets)
             if buffers:
                 self._uploads[first] = (-1, buffers, Outgoing(buffers))
@@ -322,22 +345,6 @@ class Client:
             except RuntimeError:
                 _log.debug("the interpreter is ending: %r is not called", fn)
 
-    def wait(self, jobs: Iterable[AsyncResult] | AsyncResult | None = None, timeout: float | None = None) -> bool:
-        """Wait for some results (default: all that are under way); whether they are done within ``timeout`` seconds."""
-        if jobs is None:
-            with self._guard:
-                jobs = {p.result for p in self._pending.values()}
-        elif isinstance(jobs, Future):
-            jobs = [jobs]
-        until = None if timeout is None or timeout < 0 else time.monotonic() + timeout
-        return all(job.wait(None if until is None else max(0.0, until - time.monotonic())) for job in jobs)
-
-    @property
-    def outstanding(self) -> set[int]:
-        """Numbers of the tasks under way."""
-        with self._guard:
-            return set(self._pending)
-
     # -- dask --------------------------------------------------------------------------------------------------------
 
     def become_dask(
@@ -388,14 +395,26 @@ class Client:
         answer["profile"] = self.contact.profile
         return answer
 
-    def shutdown(self) -> None:
+    def shutdown(self, targets: Targets = "all", restart: bool = False, hub: bool = False, block: bool | None = None) -> None:
         """Stop the whole cluster: engines and hub. Returns when the hub has said so.
+
+        IPython Parallel's arguments may be given as long as they mean that: the engines are one MPI job, and the hub ends with them.
 
         Raises
         ------
+        ValueError
+            only some engines are meant, or a restart.
         TimeoutError
             it does not answer; `mpicluster stop` ends it all the same.
         """
+        if restart:
+            raise ValueError("engines are not restarted by a client: stop the cluster, and start it again")
+        if (
+            not (isinstance(targets, str) and targets == "all")
+            and self._lost is None
+            and set(select(targets, self._live())) != set(self._ids)
+        ):
+            raise ValueError(f"the engines are one MPI job, of which {targets!r} cannot be stopped alone; shutdown() stops all")
         try:
             self._connection.say([m.Shutdown()])
         except (ClosedError, ClusterStopped):
@@ -403,6 +422,16 @@ class Client:
         with self._changed:
             if not self._changed.wait_for(lambda: self._lost is not None, STOP_GRACE):
                 raise TimeoutError(f"the hub of cluster {self.contact.cluster} does not answer within {STOP_GRACE:g} s")
+
+    def spin(self) -> None:
+        """Nothing: results come by themselves. As are `spin_thread` and `stop_spin_thread`, it is here for IPython Parallel's sake."""
+        warnings.warn("spinning does nothing: results come by themselves", DeprecationWarning, stacklevel=2)
+
+    def spin_thread(self, interval: float = 1.0) -> None:
+        """Nothing, see `spin`."""
+        warnings.warn("spinning does nothing: results come by themselves", DeprecationWarning, stacklevel=2)
+
+    stop_spin_thread = spin
 
     def close(self) -> None:
         """Disconnect. What was submitted is done, unheard; results that are not here raise `ClosedError`.
@@ -445,6 +474,8 @@ class Client:
 
     def _wait_until(self, done: Callable[[], bool], changed: threading.Condition, timeout: float | None) -> bool:
         """Wait for ``done()``, which changes under ``changed``; whether it did within ``timeout`` seconds."""
+        if timeout is not None and timeout > threading.TIMEOUT_MAX:
+            timeout = None
         until = None if timeout is None else time.monotonic() + timeout
         if not done():
             if self._connection.inherited:
@@ -618,19 +649,3 @@ class Client:
             result._fail(kind(f"{result._name} has no result: {self._lost}"))
         for question in questions:
             question.set_exception(kind(f"there is no answer: {self._lost}"))
-
-
-def _find(profile: str, cluster: str | None, timeout: float | None) -> Contact:
-    """The contact of a running cluster; with a timeout, also of one that is just being started."""
-    until = time.monotonic() + (timeout or 0.0)
-    said = False
-    while True:
-        try:
-            return contact_file.find(profile, cluster)
-        except NoCluster as e:
-            if time.monotonic() >= until:
-                raise
-            if not said:
-                print(f"{str(e).splitlines()[0]} Waiting up to {timeout:g} s for one ...", file=sys.stderr)
-                said = True
-            time.sleep(0.1)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpicluster.client.flags import DIRECT, Flags, labelled
 from mpicluster.client.imports import sync_imports
-from mpicluster.client.result import AsyncMapResult, AsyncResult
-from mpicluster.client.view import View, name_of, snapshot, waited
+from mpicluster.client.mapped import AsyncMapResult, LazyMapIterator
+from mpicluster.client.result import AsyncResult
+from mpicluster.client.view import View, check_callable, name_of, snapshot, waited
 from mpicluster.config import BROADCAST_FROM, INLINE_UP_TO, MAX_FRAME
 from mpicluster.ids import Targets, resolve, select
+from mpicluster.serial.failure import Guarded
 from mpicluster.serial.partition import join, scattering, split
 from mpicluster.serial.payload import Payload, decode, encode, encode_inline
 
@@ -36,16 +39,16 @@ class DirectView(View):
     The client sends one copy of the data, whatever the number of engines; between engines it travels by MPI.
     """
 
+    flags_known = DIRECT
     #: bytes, in all, from which what goes to several engines is broadcast over MPI; and how the answers come back
     _broadcast_from = BROADCAST_FROM
     _answers = ""
 
-    def __init__(self, client: Client, targets: str | int | list[int], *, block: bool | None = None) -> None:
-        super().__init__(client, block=block)
-        self.targets = targets
+    def __init__(self, client: Client, targets: Targets = "all", **flags: Any) -> None:
+        super().__init__(client, targets, flags)
 
     def __repr__(self) -> str:
-        return f"<DirectView {self.targets}>"
+        return f"<{type(self).__name__} {self.targets}>"
 
     def __len__(self) -> int:
         return len(self._ids(None)[0])
@@ -54,11 +57,12 @@ class DirectView(View):
         """Engine ids of a call, and whether it is for a single one."""
         ids = self.client._live()
         if targets is None:
-            return resolve(self.targets, ids), isinstance(self.targets, int)
+            own: Any = self._flags_now().targets
+            return resolve(own, ids), isinstance(own, int)
         return select(targets, ids), isinstance(targets, int)
 
     def _blocks(self, block: bool | None) -> bool:
-        return bool(self.block if block is None else block)
+        return bool(self._flags_now().block if block is None else block)
 
     # -- one message to all targets ----------------------------------------------------------------------------------
 
@@ -72,11 +76,14 @@ class DirectView(View):
         block: bool,
         assemble: Callable[[list[Any]], Any] | None = None,
         collective: str = "",
+        flags: Flags | None = None,
     ) -> AsyncResult:
         """Submit one task for all targets. ``payload(limit)`` gives function and argument, the latter inline up to ``limit``."""
-        ids, single = self._ids(targets)
+        flags = self._flags_now() if flags is None else flags
+        ids, single = self._ids(flags.targets if targets is None else targets)
         fn, argument = payload(INLINE_UP_TO if len(ids) == 1 else min(INLINE_UP_TO, self._broadcast_from // len(ids)))
         result = AsyncResult(self.client, name, len(ids), single=single, assemble=assemble)
+        result._made_by(self, flags)
         if not collective and len(ids) > 1 and kind in ("apply", "execute"):
             collective = self._answers
         if argument.buffers and len(ids) > 1 and collective != "coalesce":
@@ -90,11 +97,14 @@ class DirectView(View):
             fn=fn,
             buffers=snapshot(argument.buffers, block=block),
             collective=collective,
+            terms=flags.terms,
         )
         return result
 
-    def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, block: bool) -> AsyncResult:
-        return self._call("apply", name_of(f), lambda limit: self._pack_call(f, args, kwargs, limit), block=block)
+    def _apply(
+        self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], flags: Flags | None = None, *, block: bool
+    ) -> AsyncResult:
+        return self._call("apply", name_of(f), lambda limit: self._pack_call(f, args, kwargs, limit), block=block, flags=flags)
 
     # -- as one gang -------------------------------------------------------------------------------------------------
 
@@ -110,43 +120,67 @@ class DirectView(View):
         """
         if not args and not kwargs and _needs_arguments(f):
             return functools.wraps(f)(functools.partial(self.spmd, f))
-        result = self.spmd_async(f, *args, **kwargs)
-        return waited(result) if self.block else result
+        flags = self._flags_now()
+        result = self._gang(f, args, kwargs, flags, block=flags.block)
+        return waited(result) if flags.block else result
 
     def spmd_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """`spmd` without waiting."""
-        return self._call("spmd", name_of(f), lambda limit: self._pack_call(f, args, kwargs, limit), block=False, collective="spmd")
+        return self._gang(f, args, kwargs, self._flags_now(), block=False)
 
     def spmd_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """`spmd`, and wait for the results."""
-        pack = lambda limit: self._pack_call(f, args, kwargs, limit)  # noqa: E731
-        return waited(self._call("spmd", name_of(f), pack, block=True, collective="spmd"))
+        return waited(self._gang(f, args, kwargs, self._flags_now(), block=True))
 
-    def _send(self, kind: str, argument: Any, *, targets: Targets, block: bool, what: str = "") -> AsyncResult:
+    def _gang(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], flags: Flags, *, block: bool) -> AsyncResult:
+        pack = lambda limit: self._pack_call(f, args, kwargs, limit)  # noqa: E731
+        return self._call("spmd", name_of(f), pack, block=block, collective="spmd", flags=flags)
+
+    def _send(self, kind: str, argument: Any, *, targets: Targets, block: bool, what: str = "", label: str | None = None) -> AsyncResult:
         what = what or f"the argument of {kind}"
-        return self._call(kind, kind, lambda limit: (b"", encode(argument, limit, what)), targets=targets, block=block)
+        flags = labelled(self._flags_now(), label)
+        return self._call(kind, kind, lambda limit: (b"", encode(argument, limit, what)), targets=targets, block=block, flags=flags)
 
     # -- code --------------------------------------------------------------------------------------------------------
 
-    def execute(self, code: str, *, targets: Targets = None, block: bool | None = None) -> AsyncResult:
+    def execute(
+        self,
+        code: str,
+        silent: bool = True,
+        targets: Targets = None,
+        block: bool | None = None,
+        label: str | None = None,
+    ) -> AsyncResult:
         """Run code in the engines' namespaces, as a cell of their IPython shells. Returns the `AsyncResult` in any case."""
         block = self._blocks(block)
-        result = self._send("execute", code, targets=targets, block=block)
+        result = self._send("execute", code, targets=targets, block=block, label=label)
         if block:
             waited(result)
         return result
 
-    def run(self, filename: str, *, targets: Targets = None, block: bool | None = None) -> AsyncResult:
+    def run(self, filename: str, targets: Targets = None, block: bool | None = None, label: str | None = None) -> AsyncResult:
         """Run a script of this machine on the engines: its text is sent."""
-        return self.execute(Path(filename).expanduser().read_text(encoding="utf-8"), targets=targets, block=block)
+        return self.execute(Path(filename).expanduser().read_text(encoding="utf-8"), targets=targets, block=block, label=label)
 
-    def sync_imports(self, *, local: bool = True, quiet: bool = False) -> AbstractContextManager[None]:
+    def sync_imports(self, local: bool = True, quiet: bool = False) -> AbstractContextManager[None]:
         """Imports in this ``with`` block happen on the engines too (and here, unless ``local=False``), aliases included."""
         return sync_imports(self, local=local, quiet=quiet)
 
+    @property
+    def importer(self) -> AbstractContextManager[None]:
+        """`sync_imports` with its defaults: ``with view.importer: import numpy``."""
+        return self.sync_imports()
+
+    def use_cloudpickle(self) -> AsyncResult:
+        """What is so already: functions, closures and classes travel by value as cloudpickle has it. A result that says so (True)."""
+        return self._apply(bool, (True,), {}, block=False)
+
+    #: IPython Parallel's other ways: what they can send, cloudpickle can
+    use_dill = use_pickle = use_cloudpickle
+
     # -- names -------------------------------------------------------------------------------------------------------
 
-    def push(self, ns: dict[str, Any], *, targets: Targets = None, block: bool | None = None) -> AsyncResult | None:
+    def push(self, ns: dict[str, Any], targets: Targets = None, block: bool | None = None, track: bool | None = None) -> AsyncResult | None:
         """Set names in the engines' namespaces; ``"a.b"`` sets an attribute. Large values go by one MPI Bcast."""
         if not isinstance(ns, dict) or not all(isinstance(k, str) for k in ns):
             raise TypeError("push takes a dict of names and values")
@@ -158,7 +192,7 @@ class DirectView(View):
         """`push`, as dict has it."""
         return self.push(ns)
 
-    def pull(self, names: str | Sequence[str], *, targets: Targets = None, block: bool | None = None) -> Any:
+    def pull(self, names: str | Sequence[str], targets: Targets = None, block: bool | None = None) -> Any:
         """Values of a name, or of several, from each engine."""
         argument = names if isinstance(names, str) else list(names)
         result = self._send("pull", argument, targets=targets, block=self._blocks(block))
@@ -176,7 +210,7 @@ class DirectView(View):
     def __setitem__(self, key: str, value: Any) -> None:
         self.push({key: value}, block=True)
 
-    def clear(self, *, targets: Targets = None, block: bool | None = None) -> AsyncResult | None:
+    def clear(self, targets: Targets = None, block: bool | None = None) -> AsyncResult | None:
         """Empty the engines' namespaces (``comm``, ``rank`` and ``size`` stay)."""
         block = self._blocks(block)
         result = self._send("clear", None, targets=targets, block=block)
@@ -188,11 +222,11 @@ class DirectView(View):
         self,
         key: str,
         seq: Any,
-        *,
         dist: str = "b",
         flatten: bool = False,
         targets: Targets = None,
         block: bool | None = None,
+        track: bool | None = None,
     ) -> AsyncResult | None:
         """Divide a sequence among the engines, under the name ``key``: one MPI Scatterv from the first of them.
 
@@ -209,7 +243,9 @@ class DirectView(View):
         ids, single = self._ids(targets)
         plan, raw = scattering(key, seq, len(ids), dist, flatten=flatten)
         small = raw.nbytes <= INLINE_UP_TO
+        flags = self._flags_now()
         result = AsyncResult(self.client, "scatter", len(ids), single=single)
+        result._made_by(self, flags)
         self.client._submit(
             result,
             0,
@@ -219,10 +255,11 @@ class DirectView(View):
             bulk=raw.tobytes() if small else b"",
             buffers=() if small else snapshot([raw.data], block=block),
             collective="scatter",
+            terms=flags.terms,
         )
         return _maybe_waited(result, block=block)
 
-    def gather(self, key: str, *, dist: str = "b", targets: Targets = None, block: bool | None = None) -> Any:
+    def gather(self, key: str, dist: str = "b", targets: Targets = None, block: bool | None = None) -> Any:
         """The parts of ``key`` put together: one MPI Gatherv to the first engine, and one copy from there.
 
         Arrays are concatenated along axis 0, strings joined, sequences chained; other values come as a list.
@@ -267,35 +304,102 @@ class DirectView(View):
 
     # -- map ---------------------------------------------------------------------------------------------------------
 
-    def map(self, f: Callable[..., Any], /, *sequences: Iterable[Any], block: bool | None = None) -> Any:
-        """``map(f, *sequences)``, in contiguous parts, one to each engine."""
+    def map(
+        self,
+        f: Callable[..., Any],
+        /,
+        *sequences: Iterable[Any],
+        block: bool | None = None,
+        track: bool = False,
+        return_exceptions: bool = False,
+        label: str | None = None,
+    ) -> Any:
+        """``map(f, *sequences)``, in contiguous parts, one to each engine.
+
+        ``return_exceptions``
+            whether an item that fails gives its exception for a value, and the others go on.
+        """
+        flags = labelled(self._flags_now(), label)
+        block = flags.block if block is None else bool(block)
+        return self._map(f, sequences, "b", flags, block=block, return_exceptions=return_exceptions)
+
+    def _map(
+        self,
+        f: Callable[..., Any],
+        sequences: tuple[Iterable[Any], ...],
+        dist: str,
+        flags: Flags,
+        *,
+        block: bool,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        chunksize: int | None = None,
+    ) -> Any:
+        """`map`, by any distribution."""
+        _refuse(chunksize)
         if not sequences:
             raise TypeError("map needs at least one sequence")
-        block = self._blocks(block)
-        ids, _ = self._ids(None)
-        parts = list(zip(*(split(s, len(ids)) for s in _of_one_length(sequences)), strict=True))
-        sizes = [len(p[0]) for p in parts]
-        result = AsyncMapResult(self.client, name_of(f), sizes, ordered=True, chunked=True)
-        packed = [self._pack_map(f, part) for part in parts]
-        fn = packed[0][0]
-        if any(argument.buffers for _, argument in packed) or sum(len(argument.data) for _, argument in packed) > MAX_FRAME // 2:
-            for i, (own_fn, argument) in enumerate(packed):
-                buffers = snapshot(argument.buffers, block=block)
-                self.client._submit(result, i, "map", targets=[ids[i]], data=[argument.data], fn=own_fn, buffers=buffers)
-        else:
-            self.client._submit(result, 0, "map", targets=ids, data=[argument.data for _, argument in packed], fn=fn)
+        check_callable(f)
+        ids, _ = self._ids(flags.targets)
+        parts = list(zip(*(split(s, len(ids), dist) for s in _of_one_length(sequences)), strict=True))
+        result = AsyncMapResult(self.client, name_of(f), [len(p[0]) for p in parts], ordered=ordered, chunked=True, dist=dist)
+        result._return_exceptions = return_exceptions
+        self._spread(result, Guarded(f) if return_exceptions else f, ids, "map", [(part,) for part in parts], flags, block=block)
         return waited(result) if block else result
 
-    @staticmethod
-    def _pack_map(f: Callable[..., Any], part: tuple[Any, ...]) -> tuple[bytes, Payload]:
-        function = encode(f, INLINE_UP_TO, f"function {name_of(f)}")
-        if function.buffers:
-            return b"", encode((part, f), INLINE_UP_TO, f"function {name_of(f)} and its arguments")
-        return function.data, encode((part,), INLINE_UP_TO, f"the arguments of {name_of(f)}")
+    def _call_parts(
+        self,
+        f: Callable[..., Any],
+        sequences: Sequence[Any],
+        dist: str,
+        flags: Flags,
+        *,
+        block: bool,
+        ordered: bool,
+        return_exceptions: bool,
+        chunksize: int | None,
+    ) -> Any:
+        """Call ``f`` with parts of sequences of one length, one on each engine, and put what they give together."""
+        _refuse(chunksize)
+        ids, _ = self._ids(flags.targets)
+        whole = list(zip(*(split(s, len(ids), dist) for s in sequences), strict=True))
+        parts = [part for part in whole if len(part[0])] or whole[:1]
+        sizes = [len(part[0]) for part in parts]
+        result = AsyncMapResult(
+            self.client, name_of(f), sizes, ordered=ordered, chunked=True, dist=dist, assemble=lambda values: join(values, dist)
+        )
+        result._return_exceptions = return_exceptions
+        self._spread(result, f, ids[: len(parts)], "apply", [(part, {}) for part in parts], flags, block=block)
+        return waited(result) if block else result
 
-    def imap(self, f: Callable[..., Any], /, *sequences: Iterable[Any]) -> Iterator[Any]:
+    def _spread(
+        self, result: AsyncResult, f: Any, ids: list[int], kind: str, arguments: list[tuple[Any, ...]], flags: Flags, *, block: bool
+    ) -> None:
+        """Submit one call for each engine, with an argument of its own."""
+        result._made_by(self, flags)
+        name = name_of(f)
+        function = encode(f, INLINE_UP_TO, f"function {name}")
+        heavy = (f,) if function.buffers else ()
+        packed = [encode((*argument, *heavy), INLINE_UP_TO, f"the arguments of {name}") for argument in arguments]
+        terms = flags.terms
+        if any(argument.buffers for argument in packed) or sum(len(argument.data) for argument in packed) > MAX_FRAME // 2:
+            for i, argument in enumerate(packed):
+                buffers = snapshot(argument.buffers, block=block)
+                self.client._submit(result, i, kind, targets=[ids[i]], data=[argument.data], fn=function.data, buffers=buffers, terms=terms)
+        else:
+            self.client._submit(result, 0, kind, targets=ids, data=[p.data for p in packed], fn=function.data, terms=terms)
+
+    def imap(
+        self, f: Callable[..., Any], /, *sequences: Iterable[Any], return_exceptions: bool = False, label: str | None = None
+    ) -> LazyMapIterator:
         """`map`, as an iterator over the results as they come."""
-        return iter(self.map_async(f, *sequences))
+        result = self.map_async(f, *sequences, return_exceptions=return_exceptions, label=label)
+        return LazyMapIterator(iter(result), lambda: None)
+
+
+def _refuse(chunksize: int | None) -> None:
+    if chunksize is not None:
+        raise ValueError("chunksize is for load-balanced views: a direct view gives each engine one part")
 
 
 def _needs_arguments(f: Callable[..., Any]) -> bool:

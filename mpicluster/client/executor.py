@@ -12,7 +12,8 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.balanced import LoadBalancedView
-from mpicluster.client.result import AsyncMapResult, AsyncResult
+from mpicluster.client.mapped import AsyncMapResult
+from mpicluster.client.result import AsyncResult
 
 if TYPE_CHECKING:
     from mpicluster.client.view import View

@@ -79,6 +79,12 @@ class Written:
             self._size -= size
             self._dropped += size
 
+    def copy(self) -> Written:
+        """The same so far; more is added to each by itself."""
+        other = Written()
+        other._pieces, other._size, other._dropped = self._pieces.copy(), self._size, self._dropped
+        return other
+
     def _text(self, channel: int) -> str:
         text = b"".join(content for kind, content in self._pieces if kind == channel).decode("utf-8", "replace")
         return f"[the first {self._dropped} bytes of output were dropped]\n{text}" if self._dropped else text

@@ -5,44 +5,29 @@ Answers are kept as bytes until somebody asks: unpickling happens in the thread 
 
 from __future__ import annotations
 
-import bisect
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
+from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.awaiting import value_of, values_of
-from mpicluster.client.metadata import Metadata, Written
-from mpicluster.errors import EngineError, RemoteError, TaskAborted
-from mpicluster.ids import task_id
-from mpicluster.serial.failure import compose, restore
-from mpicluster.serial.payload import decode
+from mpicluster.client.metadata import Written
+from mpicluster.client.record import Recorded
+from mpicluster.client.reply import Abandoned, Reply, value_of_reply
+from mpicluster.serial.failure import compose
 from mpicluster.wire import messages as m
 
 if TYPE_CHECKING:
     from mpicluster.client.client import Client
 
-__all__ = ["AsyncMapResult", "AsyncResult", "Reply"]
+__all__ = ["AsyncResult"]
 
 #: results that somebody is to be told of: they, and their clients, are kept until then
 _awaited: set[Future[Any]] = set()
-_STATUS = {m.OK: "ok", m.ABORTED: "aborted", m.LOST: "lost"} | dict.fromkeys((m.FAILED, m.ABANDONED, m.UNMET, m.REFUSED, m.LATE), "error")
-_METADATA = frozenset(Metadata()) - {"label"}
 
 
-class Reply(NamedTuple):
-    """What became of one slot of a result."""
-
-    message: m.Result
-    #: its bulk payload
-    buffers: Sequence[Any]
-    received: float
-
-
-class AsyncResult(Future[Any]):
+class AsyncResult(Recorded, Future[Any]):
     """The result of a call, now or later.
 
     A *slot* is what one engine (or one task of a map) answers. ``get()`` gives one value for a call on a single engine,
@@ -76,37 +61,44 @@ class AsyncResult(Future[Any]):
         self._value: Any = None
         self._error: BaseException | None = None
         self._decoding = threading.Lock()
-        self._submitted = time.time()
-        #: what slots have written, and the same in the order in which it came, if somebody follows it
-        self._written: dict[int, Written] = {}
+        #: what slots write, in the order in which it comes, if somebody follows it
         self.log: deque[tuple[int, m.Piece]] | None = None
-        #: the client's numbers of its tasks: runs of slots, each with the first of them and the engines if it is one for several
-        self._runs: list[tuple[int, int, Sequence[int] | None]] = []
-        #: a person's word for it
-        self.label = ""
+        #: whether failures are given as values
+        self._return_exceptions = False
+        #: results that have some of these slots too, under numbers of their own; and those of one slot each
+        self._sharing: dict[int, list[tuple[AsyncResult, int]]] = {}
+        self._parts: tuple[AsyncResult, ...] = ()
+        #: IPython Parallel's word for whether a client forgets a result that was had; this one keeps none
+        self.owner = True
 
     # -- the client's side -------------------------------------------------------------------------------------------
 
     def _deliver(self, slot: int, reply: Reply) -> None:
         """Fill a slot. A second time changes nothing: the first may have been interrupted."""
         with self._arrival:
-            if self._ended is not None or self.done():
-                return
-            if self._replies[slot] is None:
-                self._replies[slot] = reply
-                if reply.message.output:
-                    self._keep(slot, reply.message.output)
-            self._missing.discard(slot)
-            self._failed |= reply.message.outcome != m.OK
-            if self._missing:
-                self._arrival.notify_all()
-                for tell in self._followers:
-                    tell()
-                return
+            if self._ended is None and not self.done():
+                if self._replies[slot] is None:
+                    self._replies[slot] = reply
+                    if reply.message.output:
+                        self._keep(slot, reply.message.output)
+                self._missing.discard(slot)
+                self._failed |= reply.message.outcome != m.OK
+                if self._missing:
+                    self._arrival.notify_all()
+                    for tell in self._followers:
+                        tell()
+                else:
+                    self._finish()
+            sharing = self._sharing.get(slot, ()) if self._sharing else ()
+        for result, own in sharing:
+            result._deliver(own, reply)
+
+    def _finish(self) -> None:
+        """All slots are filled."""
         if all(r is not None and r.message.outcome == m.ABORTED for r in self._replies):
             super().cancel()
             self.set_running_or_notify_cancel()
-        elif self._failed:
+        elif self._failed and not self._return_exceptions:
             self.set_exception(_Somewhere())  # for who waits for the first exception; the error itself is decoded by whoever asks
         else:
             self.set_result(None)  # likewise the value
@@ -116,37 +108,14 @@ class AsyncResult(Future[Any]):
         with self._arrival:
             self._keep(slot, pieces)
             self._arrival.notify_all()
+            sharing = self._sharing.get(slot, ()) if self._sharing else ()
+        for result, own in sharing:
+            result._write(own, pieces)
 
     def _keep(self, slot: int, pieces: Sequence[m.Piece]) -> None:
         self._written.setdefault(slot, Written()).add(pieces)
         if self.log is not None:
             self.log.extend((slot, piece) for piece in pieces)
-
-    def _number(self, slot: int, task: int, engines: Sequence[int] | None = None) -> None:
-        """The slots from this one on have the tasks from ``task`` on; or they are the engines' parts of one task."""
-        self._runs.append((slot, task, engines))
-
-    def _tasks(self) -> list[int]:
-        """The client's numbers of its tasks."""
-        tasks: list[int] = []
-        ends = [slot for slot, _, _ in self._runs[1:]] + [len(self._replies)]
-        for (slot, task, engines), end in zip(self._runs, ends, strict=True):
-            tasks.extend([task] if engines is not None else range(task, task + end - slot))
-        return tasks
-
-    def _id_of(self, slot: int) -> str | None:
-        position = bisect.bisect_right(self._runs, slot, key=lambda run: run[0]) - 1
-        if position < 0:
-            return None
-        start, task, engines = self._runs[position]
-        if engines is None:
-            return task_id(self._client.id, task + slot - start)
-        return task_id(self._client.id, task, engines[slot - start])
-
-    @property
-    def msg_ids(self) -> list[str]:
-        """Ids of the tasks, in order of slots: unique for ever, and known to the hub's history."""
-        return [i for i in map(self._id_of, range(len(self._replies))) if i is not None]
 
     def _fail(self, error: Exception) -> None:
         """No answer will come any more; called in the listening thread, or by `close`."""
@@ -155,23 +124,17 @@ class AsyncResult(Future[Any]):
                 return
             self._ended = error
             self._arrival.notify_all()
+            sharing = [result for shared in self._sharing.values() for result, _ in shared]
         if not self.done():
             self.set_exception(error)
+        for result in sharing:
+            result._fail(error)
 
     # -- values ------------------------------------------------------------------------------------------------------
 
     def _decode_slot(self, reply: Reply) -> Any:
-        message = reply.message
-        if message.outcome == m.OK:
-            return decode(message.data, reply.buffers, f"the result of {self._name}")
-        if message.outcome == m.FAILED:
-            data = b"".join(bytes(b) for b in reply.buffers) if reply.buffers else message.data
-            raise restore(data)
-        if message.outcome == m.ABORTED:
-            raise TaskAborted(f"{self._name} was cancelled before it started")
-        if message.outcome == m.ABANDONED:
-            raise _Abandoned(message.engine, self._name, message.data.decode(errors="replace"))
-        raise EngineError(message.data.decode(errors="replace"))
+        balanced = bool(self._runs) and self._runs[0][2] is None
+        return value_of_reply(reply, self._name, balanced=balanced)
 
     def _resolve(self) -> None:
         with self._decoding:
@@ -188,10 +151,10 @@ class AsyncResult(Future[Any]):
                     values.append(self._decode_slot(reply))
                 except Exception as e:  # noqa: BLE001 - the remote failure, of any type
                     errors.append(e)
-            causes = [e for e in errors if not isinstance(e, _Abandoned)] or errors
+            causes = [e for e in errors if not isinstance(e, Abandoned)] or errors
             if causes:
                 self._error = causes[0] if self._single else self._compose(causes)
-                for why in dict.fromkeys(e.why for e in errors if isinstance(e, _Abandoned) and e.why and e not in causes):
+                for why in dict.fromkeys(e.why for e in errors if isinstance(e, Abandoned) and e.why and e not in causes):
                     self._error.add_note(why)
             else:
                 self._values = values
@@ -227,11 +190,72 @@ class AsyncResult(Future[Any]):
         """
         self._wait(timeout)
         self._resolve()
-        if self._error is not None:
-            raise self._error
-        return self._value
+        if self._error is None:
+            return self._value
+        if self._return_exceptions:
+            return self._with_exceptions()
+        raise self._error
 
-    get = result
+    def get(self, timeout: float | None = None, return_exceptions: bool | None = None, return_when: str | None = None) -> Any:
+        """`result`, with more to be said.
+
+        Parameters
+        ----------
+        return_exceptions
+            whether failures are given as values, at their places, and not raised. A part of a map that failed as a whole (its engine
+            died, say) gives its failure for each of its items.
+        return_when
+            ``FIRST_EXCEPTION``: a failure is raised when the first part fails, while others may be under way.
+
+        Raises
+        ------
+        ValueError
+            ``return_when`` is another word; for the first of several values there is `wait`, and `split`.
+        """
+        if return_when not in (None, ALL_COMPLETED, FIRST_EXCEPTION):
+            raise ValueError(
+                f"get(return_when={return_when!r}) has no value to give: use wait(return_when={return_when!r}), "
+                "which says which parts are done; or iterate over split()"
+            )
+        with_exceptions = self._return_exceptions if return_exceptions is None else return_exceptions
+        if return_when == FIRST_EXCEPTION and not with_exceptions:
+            self._wait_for_some(FIRST_EXCEPTION, timeout)
+            if not self.done() and self._failed:
+                raise self._compose([e for e in map(self._fate, self._filled()) if isinstance(e, Exception)])
+        self._wait(timeout)
+        self._resolve()
+        if self._error is None:
+            return self._value
+        if not with_exceptions:
+            raise self._error
+        return self._with_exceptions()
+
+    def _filled(self) -> list[int]:
+        return [slot for slot, reply in enumerate(self._replies) if reply is not None]
+
+    def _fate(self, slot: int) -> Any:
+        """The value of a slot, or what became of it instead."""
+        reply = self._replies[slot]
+        if reply is None:
+            return self._ended
+        try:
+            return self._decode_slot(reply)
+        except Exception as e:  # noqa: BLE001 - the remote failure, of any type
+            return e
+
+    def _outcome(self, slot: int) -> Any:
+        """The same, as it is given for a value."""
+        return self._fate(slot)
+
+    def _value_of(self, slot: int, reply: Reply) -> Any:
+        """What iteration gives for a slot."""
+        return self._outcome(slot) if self._return_exceptions else self._decode_slot(reply)
+
+    def _with_exceptions(self) -> Any:
+        """The value where parts have failed."""
+        if self._single or self._assemble is not None:
+            return self._error
+        return self._put_together([self._outcome(slot) for slot in range(len(self._replies))])
 
     def _wait(self, timeout: float | None) -> None:
         if not self.done() and self._client._connection.in_listener:
@@ -247,7 +271,7 @@ class AsyncResult(Future[Any]):
         if self.cancelled():
             super().exception(0)  # raises, as Future has it
         self._resolve()
-        return self._error
+        return None if self._return_exceptions else self._error
 
     @property
     def r(self) -> Any:
@@ -274,13 +298,49 @@ class AsyncResult(Future[Any]):
             raise RuntimeError(f"{self!r} is not ready")
         return not self.cancelled() and self.exception() is None
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait (at most ``timeout`` seconds); whether it is done. Never raises what the function raised."""
+    def wait(self, timeout: float | None = None, return_when: str | None = None) -> Any:
+        """Wait (at most ``timeout`` seconds); whether it is done. Never raises what the function raised.
+
+        With ``return_when`` (``FIRST_COMPLETED``, ``FIRST_EXCEPTION`` or ``ALL_COMPLETED``), wait for that, and return the sets of those
+        parts (as `split` gives them) that are done, and that are not.
+        """
+        if return_when is not None:
+            if return_when not in (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED):
+                raise ValueError(f"return_when is FIRST_COMPLETED, FIRST_EXCEPTION or ALL_COMPLETED, not {return_when!r}")
+            self._wait_for_some(return_when, timeout)
+            parts = self.split()
+            done = {part for part in parts if part.done()}
+            return done, set(parts) - done
         try:
             self._wait(timeout)
         except TimeoutError:
             return False
         return True
+
+    def _wait_for_some(self, what: str, timeout: float | None) -> None:
+        """Wait for a slot, for one that failed, or for all; or until time is over."""
+
+        def there() -> bool:
+            if what == FIRST_COMPLETED and len(self._missing) < len(self._replies):
+                return True
+            return (what == FIRST_EXCEPTION and self._failed) or self.done()
+
+        if not there() and self._client._connection.in_listener:
+            raise RuntimeError("waiting for a result here would wait forever: this thread is the one that receives it")
+        self._client._wait_until(there, self._arrival, None if timeout is None or timeout < 0 else timeout)
+
+    def wait_for_output(self, timeout: float | None = None) -> bool:
+        """`wait`: output is complete when the result is there."""
+        return bool(self.wait(timeout))
+
+    @property
+    def sent(self) -> bool:
+        """Whether what was sent may be changed: always, since a call that does not wait sends a copy."""
+        return True
+
+    def wait_for_send(self, timeout: float | None = None) -> bool:
+        """Wait until what was sent may be changed: see `sent`."""
+        return self.sent
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
@@ -306,18 +366,19 @@ class AsyncResult(Future[Any]):
             yield from self.result()
             return
         for slot in range(len(self._replies)):
-            yield self._decode_slot(self._await_slot(slot))
+            yield self._value_of(slot, self._await_slot(slot))
 
     def _await_slot(self, slot: int, timeout: float | None = None) -> Reply:
-        if self._replies[slot] is None and not self._client._wait_until(
-            lambda: self._replies[slot] is not None or self._ended is not None, self._arrival, timeout
-        ):
+        if self._replies[slot] is None and not self._client._wait_until(lambda: self._has_reply(slot), self._arrival, timeout):
             raise TimeoutError(f"a value of {self!r} is not there in time: {self.progress} of {len(self)} done")
         reply = self._replies[slot]
         if reply is None:
             assert self._ended is not None
             raise self._ended
         return reply
+
+    def _has_reply(self, slot: int) -> bool:
+        return self._replies[slot] is not None or self._ended is not None
 
     @property
     def slots(self) -> int:
@@ -334,7 +395,7 @@ class AsyncResult(Future[Any]):
         """What iteration gives ``k``-th, which is there."""
         if self._single or self._assemble is not None:
             return iter(self.result()) if k == 0 else iter(())
-        return iter([self._decode_slot(self._await_slot(k))])
+        return iter([self._value_of(k, self._await_slot(k))])
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """`__iter__` in an event loop."""
@@ -361,77 +422,71 @@ class AsyncResult(Future[Any]):
         """`get_dict` as a property."""
         return self.get_dict()
 
-    # -- time and place ----------------------------------------------------------------------------------------------
+    def split(self) -> tuple[AsyncResult, ...]:
+        """A result for each part of this one: of one engine, or of one task of a map.
 
-    @property
-    def metadata(self) -> Any:
-        """What is known of each slot: a `Metadata`, or a list of them."""
-        records = [self._record(i, r) for i, r in enumerate(self._replies)]
-        return records[0] if self._single else records
+        Parts of one call on several engines are taken back together: `cancel` on one of them is for all.
 
-    def _record(self, slot: int, reply: Reply | None) -> Metadata:
-        record = Metadata(msg_id=self._id_of(slot), submitted=_moment(self._submitted), label=self.label or None)
+        Raises
+        ------
+        ValueError
+            all engines have given one value together.
+        """
+        if self._single:
+            return (self,)
+        if self._assemble is not None:
+            raise ValueError(f"the result of {self._name} belongs to all engines together, and has no parts")
+        with self._arrival:
+            if not self._parts:
+                self._parts = tuple(AsyncResult(self._client, self._name, 1, single=True) for _ in self._replies)
+                for slot, part in enumerate(self._parts):
+                    self._share(slot, part, 0)
+        return self._parts
+
+    def _share(self, slot: int, other: AsyncResult, own: int) -> None:
+        """What comes for a slot goes to another result too, and so does what has come."""
+        with self._arrival:
+            self.watched = True  # the listening thread delivers, since more than one waits
+            self._sharing.setdefault(slot, []).append((other, own))
+            other._submitted, other.label, other._view = self._submitted, self.label, self._view
+            other._after, other._follow_ids, other._return_exceptions = self._after, self._follow_ids, self._return_exceptions
+            run = self._run_of(slot)
+            if run is not None:
+                start, task, engines = run
+                if engines is None:
+                    other._number(own, task + slot - start)
+                else:
+                    other._number(own, task, [engines[slot - start]])
+            if slot in self._written:
+                other._written[own] = self._written[slot].copy()
+            reply, ended = self._replies[slot], self._ended
+            other._replies[own] = reply  # with its output already
         if reply is not None:
-            x = reply.message
-            record.update(engine_id=x.engine if x.engine >= 0 else None, status=_STATUS[x.outcome])
-            record.update(started=_moment(x.started), completed=_moment(x.completed), received=_moment(reply.received))
-            if x.outcome not in (m.OK, m.ABORTED):
-                record.error = self._error_of(reply)
-        written = self._written.get(slot)
-        if written is not None:
-            displayed = written.displayed
-            results = [d for d in displayed if d["output_type"] == "execute_result"]
-            record.update(stdout=written.stdout, stderr=written.stderr, data=written.data)
-            record.outputs = [d for d in displayed if d["output_type"] != "execute_result"]
-            record.execute_result = results[-1] if results else None
-        return record
+            other._deliver(own, reply)
+        elif ended is not None:
+            other._fail(ended)
 
-    def _error_of(self, reply: Reply) -> str:
-        try:
-            self._decode_slot(reply)
-        except Exception as e:  # noqa: BLE001 - the remote failure, of any type
-            return "\n".join(e.render_traceback()) if isinstance(e, RemoteError) else f"{type(e).__name__}: {e}"
-        return ""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _METADATA:
-            records = self.metadata
-            return records[name] if isinstance(records, dict) else [r[name] for r in records]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since submission, until now or until the last answer."""
-        if not self.done():
-            return time.time() - self._submitted
-        return self.wall_time
-
-    @property
-    def serial_time(self) -> float:
-        """Seconds that the engines worked, added up.
+    @classmethod
+    def join(cls, *results: AsyncResult) -> AsyncResult:
+        """Several results as one, which has all their parts: the inverse of `split`.
 
         Raises
         ------
-        TimeoutError
-            it is not ready.
+        ValueError
+            there are none, they are of different clients, or one has no parts.
         """
-        return sum(r.message.completed - r.message.started for r in self._all())
-
-    @property
-    def wall_time(self) -> float:
-        """Seconds from submission to the last answer.
-
-        Raises
-        ------
-        TimeoutError
-            it is not ready.
-        """
-        return max((r.received for r in self._all()), default=self._submitted) - self._submitted
-
-    def _all(self) -> list[Reply]:
-        if not self.done():
-            raise TimeoutError(f"{self!r} is not ready")
-        return [r for r in self._replies if r is not None]
+        if not results:
+            raise ValueError("join takes at least one result")
+        if len({id(r._client) for r in results}) > 1:
+            raise ValueError("these results are of different clients; wait for each")
+        parts = [part for result in results for part in result.split()]
+        first = results[0]
+        name = first._name if len({r._name for r in results}) == 1 else f"{len(results)} calls"
+        whole = AsyncResult(first._client, name, len(parts), single=False)
+        for slot, part in enumerate(parts):
+            part._share(0, whole, slot)
+        whole._return_exceptions = first._return_exceptions
+        return whole
 
     # -- ending it ---------------------------------------------------------------------------------------------------
 
@@ -494,76 +549,5 @@ class AsyncResult(Future[Any]):
         return f"<{type(self).__name__}: {'finished' if self.done() else self._name}>"
 
 
-class AsyncMapResult(AsyncResult):
-    """The results of a map: one for each item, iterable while they come.
-
-    A slot is a chunk of items; ``len`` and ``progress`` count items.
-    """
-
-    def __init__(self, client: Client, name: str, sizes: Sequence[int], *, ordered: bool, chunked: bool) -> None:
-        super().__init__(client, name, len(sizes), single=False)
-        self._sizes = sizes
-        self._ordered = ordered
-        self._chunked = chunked
-        self._order: list[int] = []
-        if not sizes:
-            self.set_result(None)
-
-    def _deliver(self, slot: int, reply: Reply) -> None:
-        with self._arrival:
-            if slot in self._missing and (not self._order or self._order[-1] != slot):
-                self._order.append(slot)
-        super()._deliver(slot, reply)
-
-    def _put_together(self, values: list[Any]) -> Any:
-        return [x for part in values for x in part] if self._chunked else values
-
-    def __len__(self) -> int:
-        return sum(self._sizes)
-
-    @property
-    def progress(self) -> int:
-        """How many of ``len(self)`` items are done."""
-        with self._arrival:
-            return sum(self._sizes[slot] for slot in self._order)
-
-    def __iter__(self) -> Iterator[Any]:
-        """Each item's value: in the order of the items, or as they come when made with ``ordered=False``."""
-        for k in range(len(self._replies)):
-            if not self._has(k):
-                self._client._wait_until(lambda: self._has(k), self._arrival, None)  # noqa: B023 - waited for here
-            yield from self._values_at(k)
-
-    def _has(self, k: int) -> bool:
-        there = self._replies[k] is not None if self._ordered else len(self._order) > k
-        return there or self._ended is not None
-
-    def _values_at(self, k: int) -> Iterator[Any]:
-        if not self._ordered and len(self._order) <= k:
-            assert self._ended is not None
-            raise self._ended
-        return iter(self._take_slot(k if self._ordered else self._order[k], None))
-
-    def _take_slot(self, slot: int, timeout: float | None) -> deque[Any]:
-        """The values of a slot, when they are there."""
-        value = self._decode_slot(self._await_slot(slot, timeout))
-        return deque(value if self._chunked else (value,))
-
-
-class _Abandoned(EngineError):
-    """A part that only failed because another did. ``why``: what there is to say about it beyond that."""
-
-    def __init__(self, engine: int, name: str, why: str) -> None:
-        super().__init__(f"engine {engine} gave up {name}: {why or 'another engine that it needs has failed, or did not come'}")
-        self.why = why
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return EngineError, self.args
-
-
 class _Somewhere(Exception):
     """A slot did not end well: which, and why, its bytes say."""
-
-
-def _moment(seconds: float) -> datetime | None:
-    return datetime.fromtimestamp(seconds, UTC) if seconds else None

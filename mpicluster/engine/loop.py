@@ -26,8 +26,9 @@ from mpicluster.engine.output import Recorder
 from mpicluster.engine.streams import PayloadLost, Streams
 from mpicluster.engine.warden import Warden
 from mpicluster.engine.world import MPI, World, WorldBroken
+from mpicluster.errors import UnmetDependency
 from mpicluster.selector import Selector
-from mpicluster.serial.failure import capture
+from mpicluster.serial.failure import bind_capture, capture
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 
@@ -87,6 +88,7 @@ class Engine:
         self._give_names()
         self._epoch_given = world.epoch
         self._executor = Executor(self.namespace, self.warden)
+        bind_capture(lambda error: self._failure("map", error))
         self._queue: deque[m.Assign | m.Forget] = deque()
         self._last_sent = 0.0
 
@@ -185,6 +187,8 @@ class Engine:
             outcome, data = m.LOST, str(e).encode()
         except _Stopping:
             raise
+        except UnmetDependency as e:
+            outcome, data = m.UNMET, self._failure(task.kind, e)
         except BaseException as e:  # noqa: BLE001 - user code may raise anything
             outcome, data = self._failed(task, e)
         finally:
@@ -242,15 +246,15 @@ class Engine:
             error = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt(reason).with_traceback(error.__traceback__)
         elif revoked:
             return m.ABANDONED, b""
-        return m.FAILED, self._failure(task, error)
+        return m.FAILED, self._failure(task.kind, error)
 
-    def _failure(self, task: m.Assign, error: BaseException) -> bytes:
+    def _failure(self, kind: str, error: BaseException) -> bytes:
         where: dict[str, int | str] = {
             "engine_id": self.info.id,
             "rank": self.world.rank,
             "host": self.info.host,
             "pid": self.info.pid,
-            "method": task.kind,
+            "method": kind,
         }
         try:
             _advise(error)

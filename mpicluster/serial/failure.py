@@ -7,16 +7,16 @@ import inspect
 import linecache
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import msgspec
 
-from mpicluster.errors import CompositeError, RemoteError, SerializationError
+from mpicluster.errors import CompositeError, RemoteError, SerializationError, TaskTimeout, UnmetDependency
 from mpicluster.serial.payload import decode, encode_inline
 
-__all__ = ["Failure", "capture", "compose", "restore"]
+__all__ = ["Failure", "Guarded", "bind_capture", "capture", "compose", "restore"]
 
 _RULE = "-" * 75
 #: A failure rides in a message: larger texts are cut, and a larger exception keeps its name only.
@@ -202,6 +202,49 @@ def _frames(tb: TracebackType | None) -> Iterator[str]:
             if source:
                 yield f"    {source}"
         tb = tb.tb_next
+
+
+#: how a failure is captured in this process; an engine binds its own way
+_capture: Callable[[BaseException], bytes] = functools.partial(capture, info={})
+
+
+def bind_capture(how: Callable[[BaseException], bytes]) -> None:
+    """Let failures that become values be captured so in this process."""
+    global _capture
+    _capture = how
+
+
+class Guarded:
+    """A function that gives its exceptions as values: what arrives at the client is the `RemoteError`.
+
+    What concerns the whole task (it is not to run here, or is out of time) is raised all the same.
+    """
+
+    def __init__(self, f: Callable[..., Any]) -> None:
+        self._f = f
+        self.__name__ = str(getattr(f, "__name__", type(f).__name__))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The function's value, or its failure."""
+        try:
+            return self._f(*args, **kwargs)
+        except (UnmetDependency, TaskTimeout):
+            raise
+        except Exception as e:  # noqa: BLE001 - user code may raise anything
+            return _Failed(_capture(e))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Guarded, (self._f,)
+
+
+class _Failed:
+    """A captured failure on its way: it is unpickled as the exception."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return restore, (self._data,)
 
 
 def compose(errors: list[Exception], what: str, total: int, noun: str) -> CompositeError:

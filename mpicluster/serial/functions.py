@@ -20,7 +20,18 @@ from typing import Any
 
 import cloudpickle
 
-__all__ = ["Pickler", "bind_namespace", "dumps", "from_lean", "global_names", "install", "lean", "take_companions"]
+__all__ = [
+    "Pickler",
+    "bind_namespace",
+    "dumps",
+    "engine_namespace",
+    "from_lean",
+    "global_names",
+    "install",
+    "interactive",
+    "lean",
+    "take_companions",
+]
 
 _MAIN = "__main__"
 #: What `functools.lru_cache` makes.
@@ -41,6 +52,11 @@ def bind_namespace(namespace: dict[str, Any]) -> None:
     global _namespace
     _namespace = namespace
     _arrived.clear()
+
+
+def engine_namespace() -> dict[str, Any] | None:
+    """The namespace of this engine; None where there is none, as at a client."""
+    return _namespace
 
 
 def _globals() -> dict[str, Any]:
@@ -93,12 +109,31 @@ def dumps(obj: Any, buffer_callback: Callable[[Any], Any] | None = None) -> byte
         return f.getvalue()
 
 
+def interactive(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function of a module one of the session: it travels by value, closure included, and its globals are the engine's namespace.
+
+    Raises
+    ------
+    TypeError
+        it is no Python function.
+    """
+    if not isinstance(f, types.FunctionType):
+        raise TypeError(f"interactive takes a Python function, whose globals it changes, not {f!r}")
+    own = types.FunctionType(f.__code__, _globals(), f.__name__, f.__defaults__, f.__closure__)
+    own.__kwdefaults__ = f.__kwdefaults__
+    functools.update_wrapper(own, f)
+    del own.__dict__["__wrapped__"]  # it would travel too
+    own.__module__ = _MAIN
+    return own
+
+
 def _companions(f: types.FunctionType) -> dict[str, Any]:
     """Functions and classes of the session that a function refers to."""
     found = {}
     for name in global_names(f.__code__):
         value = f.__globals__.get(name)
-        if isinstance(value, types.FunctionType | type | _Cached) and getattr(value, "__module__", None) == _MAIN:
+        ours = isinstance(value, types.FunctionType | type | _Cached) or getattr(type(value), "_companion", False)
+        if ours and getattr(value, "__module__", None) == _MAIN:
             found[name] = value
     return found
 

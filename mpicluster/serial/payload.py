@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from mpicluster.errors import SerializationError
 from mpicluster.serial import functions
 
-__all__ = ["Buffer", "Payload", "decode", "encode", "encode_inline"]
+__all__ = ["Buffer", "Payload", "Unresolved", "decode", "encode", "encode_inline"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -24,6 +24,10 @@ OUT_OF_BAND_FROM = 16 * 1024
 
 _ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _PLAIN, _WITH_BUFFERS, _LEAN = b"\x00", b"\x01", b"\x02"
+
+
+class Unresolved(Exception):
+    """A name that travelled for an object could not be evaluated where it arrived; its cause is why."""
 
 
 class Payload(NamedTuple):
@@ -106,6 +110,8 @@ def decode(data: Buffer, buffers: Sequence[Buffer] = (), what: str = "object") -
     ------
     SerializationError
         it does not unpickle here: most often a module or a name that this process does not have.
+    Exception
+        a `Reference` in it cannot be evaluated: whatever that raised.
     """
     try:
         if buffers:
@@ -123,5 +129,7 @@ def decode(data: Buffer, buffers: Sequence[Buffer] = (), what: str = "object") -
             parts.append(bytearray(view[position : position + size]))  # a copy, writable
             position += size
         return pickle.loads(stream, buffers=parts)
+    except Unresolved as e:
+        raise (e.__cause__ or e) from None
     except Exception as e:
         raise SerializationError(f"cannot receive {what}: {type(e).__name__}: {e}") from e

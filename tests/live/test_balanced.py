@@ -31,7 +31,7 @@ def test_bad_options_are_refused(rc):
     with pytest.raises(ValueError, match="chunksize"):
         view.map_async(abs, [1], chunksize=0)
     with pytest.raises(ValueError, match="max_outstanding"):
-        view.imap(abs, [1], max_outstanding=0)
+        view.imap(abs, [1], max_outstanding=-1)
     with pytest.raises(TypeError, match="at least one sequence"):
         view.map_async(abs)
     with pytest.raises(ValueError, match="retries"):

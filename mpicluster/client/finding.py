@@ -1,0 +1,96 @@
+"""Which cluster a client is for: what a person says, with the words of IPython Parallel too."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mpicluster.errors import NoCluster
+from mpicluster.wire import contact as contact_file
+from mpicluster.wire.contact import Contact
+
+__all__ = ["find_contact"]
+
+_TUNNEL = (
+    'tunnels are yours to open, and need no keys here: `ssh -L PORT:HOST:PORT server` with an address from "tcp" in the contact file; put '
+    "tcp://127.0.0.1:PORT into a copy of it, and give that to Client(). The connection is encrypted in any case"
+)
+_FOLDERS = "clusters are found by profile= (a plain word) below $MPICLUSTER_STATE_DIR, or by their contact file: Client('path')"
+#: What IPython Parallel's client takes and this one does not, and what to do instead.
+_REFUSED = {
+    "profile_dir": _FOLDERS,
+    "ipython_dir": _FOLDERS,
+    "context": "a client has a ZMQ context of its own, which ends with it",
+    "debug": "messages are not printed; `mpicluster logs` shows what hub and engines say, and rc.status() what there is",
+    "sshserver": _TUNNEL,
+    "sshkey": _TUNNEL,
+    "password": _TUNNEL,
+    "paramiko": _TUNNEL,
+}
+
+
+def find_contact(contact: Any, profile: str, cluster: Any, timeout: float | None, others: Mapping[str, Any]) -> Contact:
+    """The contact of the cluster that is meant; with a timeout, also of one that is just being started.
+
+    Raises
+    ------
+    NoCluster
+        there is none.
+    TypeError, ValueError
+        something was said that does not lead to one.
+    """
+    given = {name: value for name, value in others.items() if value is not None and value is not False}
+    files = [contact, given.pop("url_file", None), given.pop("url_or_file", None)]
+    if files[2] is not None:
+        warnings.warn("url_or_file is the first argument of Client()", DeprecationWarning, stacklevel=3)
+    clusters = [cluster, given.pop("cluster_id", None)]
+    for name in given:
+        why = _REFUSED.get(name, "there is no such argument")
+        raise TypeError(f"Client() does not take {name}={given[name]!r}: {why}")
+    if sum(f is not None for f in files) > 1 or sum(c is not None for c in clusters) > 1:
+        raise TypeError("Client() is told twice which cluster is meant")
+    contact, cluster = next((f for f in files if f is not None), None), next((c for c in clusters if c is not None), None)
+    if contact is None and cluster is not None and not isinstance(cluster, str):
+        contact = getattr(cluster, "contact", None)  # a Cluster of this process
+        if contact is None:
+            raise NoCluster(f"{cluster!r} does not run: start it first")
+    return _find(profile, cluster, timeout) if contact is None else _as_contact(contact)
+
+
+def _as_contact(contact: Any) -> Contact:
+    if isinstance(contact, Contact):
+        return contact
+    if isinstance(contact, Mapping):
+        try:
+            return msgspec.convert(dict(contact), Contact)
+        except msgspec.ValidationError as e:
+            raise ValueError(f"this is not the content of a contact file: {e}") from None
+    if isinstance(contact, str) and re.match(r"(tcp|ipc|inproc|udp)://", contact):
+        raise ValueError(f"an address is not enough to connect to, since it takes keys: give the contact file, not {contact!r}")
+    if not isinstance(contact, str | os.PathLike):
+        raise TypeError(f"Client() takes a contact file or its content, not {contact!r}")
+    return contact_file.load(Path(contact))
+
+
+def _find(profile: str, cluster: str | None, timeout: float | None) -> Contact:
+    """The newest cluster of a profile, or the one named."""
+    until = time.monotonic() + (timeout or 0.0)
+    said = False
+    while True:
+        try:
+            return contact_file.find(profile, cluster)
+        except NoCluster as e:
+            if time.monotonic() >= until:
+                raise
+            if not said:
+                print(f"{str(e).splitlines()[0]} Waiting up to {timeout:g} s for one ...", file=sys.stderr)
+                said = True
+            time.sleep(0.1)
