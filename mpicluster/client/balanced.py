@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mpicluster.client.feed import WINDOW, Feed
 from mpicluster.client.flags import BALANCED, Flags, labelled
 from mpicluster.client.mapped import AsyncMapResult, LazyMapIterator
 from mpicluster.client.result import AsyncResult
@@ -70,7 +72,17 @@ class LoadBalancedView(View):
         targets = (self._flags_now() if flags is None else flags).targets
         return [] if targets is None else select(targets, self.client._live())
 
-    def _submit(self, result: AsyncResult, slot: int, kind: str, fn: bytes, data: list[bytes], flags: Flags, buffers: Any = ()) -> None:
+    def _submit(
+        self,
+        result: AsyncResult,
+        slot: int,
+        kind: str,
+        fn: bytes,
+        data: list[bytes],
+        flags: Flags,
+        buffers: Any = (),
+        feed: Feed | None = None,
+    ) -> None:
         self.client._submit(
             result,
             slot,
@@ -82,6 +94,7 @@ class LoadBalancedView(View):
             buffers=buffers,
             retries=flags.retries,
             terms=flags.terms,
+            feed=feed,
         )
 
     def _apply(
@@ -141,14 +154,16 @@ class LoadBalancedView(View):
         """`map`, with these flags; tasks are not distributed, so ``dist`` is for direct views."""
         check_callable(f)
         size = chunksize or 1
-        items = zip_items(sequences)
+        count, items = zip_items(sequences)
         chunked = size > 1
-        chunks: list[Any] = [items[i : i + size] for i in range(0, len(items), size)] if chunked else items
-        sizes = [len(c) for c in chunks] if chunked else [1] * len(items)
+        chunks: Iterable[Any] = iter(lambda: list(itertools.islice(items, size)), []) if chunked else items
+        sizes: Sequence[int] = array("b", b"\1") * count
+        if chunked:
+            sizes = [size] * (count // size) + ([count % size] if count % size else [])
         result = AsyncMapResult(self.client, name_of(f), sizes, ordered=ordered, chunked=chunked)
         result._made_by(self, flags)
         result._return_exceptions = return_exceptions
-        if chunks:
+        if count:
             guarded = return_exceptions and chunked and not flags.retries
             self._send_map(result, Guarded(f) if guarded else f, chunks, flags, chunked=chunked, block=block)
         return waited(result) if block else result
@@ -179,8 +194,10 @@ class LoadBalancedView(View):
         self._send_map(result, f, parts, flags, chunked=False, block=block)
         return waited(result) if block else result
 
-    def _send_map(self, result: AsyncResult, f: Callable[..., Any], chunks: list[Any], flags: Flags, *, chunked: bool, block: bool) -> None:
-        """Submit the tasks in batches; one that is large goes alone, as a stream."""
+    def _send_map(
+        self, result: AsyncResult, f: Callable[..., Any], chunks: Iterable[Any], flags: Flags, *, chunked: bool, block: bool
+    ) -> None:
+        """Submit the tasks in batches; one that is large goes alone, as a stream. Of very many, no more than the hub has room for."""
         name = name_of(f)
         function = encode(f, INLINE_UP_TO, f"function {name}")
         heavy = (f,) if function.buffers else ()
@@ -188,12 +205,21 @@ class LoadBalancedView(View):
         batch: list[bytes] = []
         start, size = 0, 0
         limit = _FIRST_BATCH
+        if result.slots > WINDOW:
+            result._feed = Feed(self.client._connection.say_packed, result._fail)
+
+        def send(batch: list[bytes]) -> None:
+            feed = result._feed
+            if feed is not None and block:
+                self.client._wait_until(lambda: feed.room or result._ended is not None, result._arrival, None)
+            self._submit(result, start, kind, function.data, batch, flags, feed=feed)
+
         for i, chunk in enumerate(chunks):
             argument: Any = (list(zip(*chunk, strict=True)), *heavy) if chunked else (chunk, {}, *heavy)
             packed: Payload = encode(argument, INLINE_UP_TO, f"item {i} of the map of {name}")
             if packed.buffers or len(batch) >= limit or size > _BATCH_BYTES:
                 if batch:
-                    self._submit(result, start, kind, function.data, batch, flags)
+                    send(batch)
                     limit = _BATCH_TASKS
                 batch, start, size = [], i, 0
             if packed.buffers:
@@ -203,7 +229,7 @@ class LoadBalancedView(View):
                 batch.append(packed.data)
                 size += len(packed.data)
         if batch:
-            self._submit(result, start, kind, function.data, batch, flags)
+            send(batch)
 
     def imap(
         self,

@@ -19,8 +19,10 @@ import msgspec
 
 from mpicluster.client.awaiting import Connecting
 from mpicluster.client.connection import Connection
+from mpicluster.client.feed import Batch, Feed
 from mpicluster.client.finding import find_contact
-from mpicluster.client.jobs import Jobs, Pending
+from mpicluster.client.jobs import Jobs
+from mpicluster.client.ledger import Pending
 from mpicluster.client.reply import Reply
 from mpicluster.client.result import AsyncResult
 from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
@@ -29,6 +31,7 @@ from mpicluster.ids import Targets, select
 from mpicluster.serial.bulk import Incoming, Outgoing
 from mpicluster.serial.payload import Buffer
 from mpicluster.serial.ring import Reader, Ring
+from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 from mpicluster.wire.contact import Contact
 
@@ -263,45 +266,71 @@ class Client(Jobs):
         collective: str = "",
         retries: int = 0,
         terms: m.Terms | None = None,
+        feed: Feed | None = None,
     ) -> None:
-        """Send one `Submit` whose answers go to the slots of ``result`` from ``first_slot`` on."""
+        """Send one `Submit` whose answers go to the slots of ``result`` from ``first_slot`` on; by way of ``feed``, when it has room."""
+        if terms is not None and (terms.after is not None or terms.follow is not None):
+            self._flush_feeds()  # the hub must know what this depends on
         count = len(data) if targets is None else 1
         sizes = [memoryview(b).nbytes for b in buffers] if buffers else []
         with self._guard:
             if self._lost is not None:
                 raise self._kind(f"there is no cluster to work on: {self._lost}")
             first, self._next_task = self._next_task, self._next_task + count
-            if targets is None:
-                for i in range(count):
-                    self._pending[first + i] = Pending(result, first_slot + i)
-                result._number(first_slot, first)
+            if targets is not None:
+                self._pending.add(first, Pending(result, {target: first_slot + i for i, target in enumerate(targets)}))
+            elif count == 1:
+                self._pending.add(first, Pending(result, first_slot))
             else:
-                self._pending[first] = Pending(result, {target: first_slot + i for i, target in enumerate(targets)})
-                result._number(first_slot, first, targets)
+                self._pending.add_run(first, count, result, first_slot)
+            result._number(first_slot, first, targets)
             if buffers:
                 self._uploads[first] = (-1, buffers, Outgoing(buffers))
         message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries, terms)
+        if feed is not None:
+            feed.put(Batch(first, count, frames.pack([message])))
+            return
         try:
             self._connection.say([message])
         except (ClosedError, ClusterStopped, SerializationError):
             with self._guard:
-                for i in range(count):
-                    self._pending.pop(first + i, None)
+                self._pending.remove_run(first, count)
                 self._uploads.pop(first, None)
             raise
 
+    def _feeds(self) -> list[Feed]:
+        return [result._feed for result in self._results_under_way() if result._feed is not None]
+
+    def _flush_feeds(self) -> None:
+        for feed in self._feeds():
+            feed.flush()
+
+    def _drop_unsent(self, tasks: set[int]) -> None:
+        """What the hub has not been told of yet is aborted here."""
+        for feed in self._feeds():
+            for task in feed.drop(tasks):
+                self._deliver(m.Result(task, -1, m.ABORTED, b"", [], 0.0, 0.0), ())
+
     def _withdraw(self, tasks: Iterable[int]) -> None:
         """Cancel without waiting for the word of the hub."""
+        chosen = set(tasks)
+        self._drop_unsent(chosen)
         try:
-            self._connection.say([m.Cancel(0, sorted(set(tasks)))])
+            self._connection.say([m.Cancel(0, sorted(chosen))])
         except (ClosedError, ClusterStopped):
             pass  # then nobody waits for them
 
     def _cancel(self, tasks: Iterable[int]) -> bool:
-        return bool(self._ask(lambda number: m.Cancel(number, sorted(set(tasks)))))
+        chosen = set(tasks)
+        self._drop_unsent(chosen)
+        with self._guard:
+            left = sorted(task for task in chosen if task in self._pending)
+        return bool(self._ask(lambda number: m.Cancel(number, left))) if left else True
 
     def _interrupt(self, tasks: Iterable[int]) -> bool:
-        return bool(self._ask(lambda number: m.Interrupt(number, sorted(set(tasks)))))
+        chosen = set(tasks)
+        self._drop_unsent(chosen)
+        return bool(self._ask(lambda number: m.Interrupt(number, sorted(chosen))))
 
     def send_signal(self, sig: int | str, targets: Targets = None) -> None:
         """Send a signal to engines: its number, or its name (``"SIGUSR1"``).
@@ -438,6 +467,7 @@ class Client(Jobs):
 
         Waits for large data that are on their way, as long as they move; calls whose data no engine has asked for are dropped.
         """
+        self._flush_feeds()
         self._finish_uploads()
         self._end("this client was closed", ClosedError)
         self._closer()
@@ -576,7 +606,7 @@ class Client(Jobs):
             if not isinstance(slots, int):
                 slots.pop(message.engine, None)
             if isinstance(slots, int) or not slots:
-                self._pending.pop(message.task, None)
+                self._pending.remove(message.task)
                 self._uploads.pop(message.task, None)
                 for key in [k for k in self._downloads if k[0] == message.task]:
                     del self._downloads[key]  # of an engine that died while it sent
@@ -637,7 +667,7 @@ class Client(Jobs):
         with self._changed:
             if self._lost is None:
                 self._lost, self._kind = reason, kind
-            results = {p.result for p in self._pending.values()}
+            results = self._pending.results()
             self._pending.clear()
             self._uploads.clear()
             self._downloads.clear()

@@ -157,7 +157,10 @@ class Connection:
         SerializationError
             the message is larger than the hub takes.
         """
-        head = frames.pack(messages)
+        self.say_packed(frames.pack(messages), frame)
+
+    def say_packed(self, head: bytes, frame: Any = None) -> None:
+        """`say` what is packed already."""
         if len(head) > config.MAX_FRAME:
             raise SerializationError(
                 f"{len(head)} bytes do not fit into one message, which takes {config.MAX_FRAME}; push large data first"

@@ -7,22 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from mpicluster.client.ledger import Ledger, Pending
 from mpicluster.client.result import AsyncResult
 from mpicluster.ids import Targets, parse_task_id, select, task_id
 
 if TYPE_CHECKING:
     from mpicluster.wire import messages as m
 
-__all__ = ["Jobs", "Pending"]
-
-
-class Pending(NamedTuple):
-    """Which slots of which result a task fills: by engine, or one."""
-
-    result: AsyncResult
-    slots: dict[int, int] | int
+__all__ = ["Jobs"]
 
 
 class Jobs:
@@ -40,7 +34,7 @@ class Jobs:
     def __init__(self) -> None:
         #: guards everything that changes: a plain lock, which Ctrl-C cannot leave locked
         self._guard = threading.Lock()
-        self._pending: dict[int, Pending] = {}
+        self._pending = Ledger()
 
     @property
     def outstanding(self) -> set[str]:
@@ -49,13 +43,13 @@ class Jobs:
 
     def _outstanding(self, wanted: Callable[[AsyncResult], bool]) -> set[str]:
         with self._guard:
-            pending = [(task, None if isinstance(p.slots, int) else list(p.slots)) for task, p in self._pending.items() if wanted(p.result)]
+            pending = [(task, None if isinstance(p.slots, int) else list(p.slots)) for task, p in self._pending.tasks() if wanted(p.result)]
         whole = {task_id(self.id, task) for task, engines in pending if engines is None}
         return whole | {task_id(self.id, task, engine) for task, engines in pending for engine in engines or ()}
 
     def _results_under_way(self) -> list[AsyncResult]:
         with self._guard:
-            return list({id(p.result): p.result for p in self._pending.values()}.values())
+            return self._pending.results()
 
     def _find_pending(self, text: str) -> tuple[int, Pending | None, int]:
         """A task of this client by its id: number, what is pending of it, and the engine."""

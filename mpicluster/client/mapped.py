@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,9 @@ class AsyncMapResult(AsyncResult):
         self._ordered = ordered
         self._chunked = chunked
         self._dist = dist
-        self._order: list[int] = []
+        #: slots as they came, if it is iterated over in that order
+        self._order = array("q")
+        self._progress, self._total = 0, sum(sizes)
         if not sizes:
             self.set_result(None)
 
@@ -52,8 +55,10 @@ class AsyncMapResult(AsyncResult):
 
     def _deliver(self, slot: int, reply: Reply) -> None:
         with self._arrival:
-            if slot in self._missing and (not self._order or self._order[-1] != slot):
-                self._order.append(slot)
+            if self._replies[slot] is None:
+                self._progress += self._sizes[slot]
+                if not self._ordered:
+                    self._order.append(slot)
         super()._deliver(slot, reply)
 
     def _put_together(self, values: list[Any]) -> Any:
@@ -69,13 +74,12 @@ class AsyncMapResult(AsyncResult):
         return [outcome] * self._sizes[slot] if failed else outcome
 
     def __len__(self) -> int:
-        return sum(self._sizes)
+        return self._total
 
     @property
     def progress(self) -> int:
         """How many of ``len(self)`` items are done."""
-        with self._arrival:
-            return sum(self._sizes[slot] for slot in self._order)
+        return self._progress
 
     def __iter__(self) -> Iterator[Any]:
         """Each item's value: in the order of the items, or as they come when made with ``ordered=False``."""

@@ -17,6 +17,7 @@ from mpicluster.wire import messages as m
 if TYPE_CHECKING:
     from mpicluster.client.client import Client
     from mpicluster.client.flags import Flags
+    from mpicluster.client.replies import Replies
     from mpicluster.client.view import View
 
 __all__ = ["Recorded"]
@@ -30,7 +31,7 @@ class Recorded:
     if TYPE_CHECKING:
         _client: Client
         _single: bool
-        _replies: list[Reply | None]
+        _replies: Replies
 
         def done(self) -> bool: ...  # noqa: D102
         def _decode_slot(self, reply: Reply) -> Any: ...

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from mpicluster.client.awaiting import value_of, values_of
 from mpicluster.client.metadata import Written
 from mpicluster.client.record import Recorded
+from mpicluster.client.replies import replies
 from mpicluster.client.reply import Abandoned, Reply, value_of_reply
 from mpicluster.serial.failure import compose
 from mpicluster.wire import messages as m
 
 if TYPE_CHECKING:
     from mpicluster.client.client import Client
+    from mpicluster.client.feed import Feed
 
 __all__ = ["AsyncResult"]
 
@@ -42,9 +44,11 @@ class AsyncResult(Recorded, Future[Any]):
         self._name = name
         self._single = single
         self._assemble = assemble
-        self._replies: list[Reply | None] = [None] * slots
-        #: slots that are empty
-        self._missing = set(range(slots))
+        self._replies = replies(slots)
+        #: how many slots are empty
+        self._missing = slots
+        #: what is not sent yet, if it is too much for the hub at a time
+        self._feed: Feed | None = None
         #: whether somebody is to be called back
         self.watched = False
         #: guards the slots; notified at each arrival, and by Future at the end
@@ -79,9 +83,9 @@ class AsyncResult(Recorded, Future[Any]):
             if self._ended is None and not self.done():
                 if self._replies[slot] is None:
                     self._replies[slot] = reply
+                    self._missing -= 1
                     if reply.message.output:
                         self._keep(slot, reply.message.output)
-                self._missing.discard(slot)
                 self._failed |= reply.message.outcome != m.OK
                 if self._missing:
                     self._arrival.notify_all()
@@ -92,6 +96,8 @@ class AsyncResult(Recorded, Future[Any]):
             sharing = self._sharing.get(slot, ()) if self._sharing else ()
         for result, own in sharing:
             result._deliver(own, reply)
+        if self._feed is not None:
+            self._feed.go_on(len(self._replies) - self._missing)
 
     def _finish(self) -> None:
         """All slots are filled."""
@@ -123,6 +129,7 @@ class AsyncResult(Recorded, Future[Any]):
             if not self._missing:
                 return
             self._ended = error
+            self._feed = None
             self._arrival.notify_all()
             sharing = [result for shared in self._sharing.values() for result, _ in shared]
         if not self.done():
@@ -321,7 +328,7 @@ class AsyncResult(Recorded, Future[Any]):
         """Wait for a slot, for one that failed, or for all; or until time is over."""
 
         def there() -> bool:
-            if what == FIRST_COMPLETED and len(self._missing) < len(self._replies):
+            if what == FIRST_COMPLETED and self._missing < len(self._replies):
                 return True
             return (what == FIRST_EXCEPTION and self._failed) or self.done()
 
@@ -350,7 +357,7 @@ class AsyncResult(Recorded, Future[Any]):
     @property
     def progress(self) -> int:
         """How many of ``len(self)`` are done."""
-        return len(self._replies) - len(self._missing)
+        return len(self._replies) - self._missing
 
     def __getitem__(self, index: int | slice | str) -> Any:
         if isinstance(index, str):
@@ -460,7 +467,9 @@ class AsyncResult(Recorded, Future[Any]):
             if slot in self._written:
                 other._written[own] = self._written[slot].copy()
             reply, ended = self._replies[slot], self._ended
-            other._replies[own] = reply  # with its output already
+            if reply is not None:
+                other._replies[own] = reply  # with its output already
+                other._missing -= 1
         if reply is not None:
             other._deliver(own, reply)
         elif ended is not None:

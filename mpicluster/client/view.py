@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["View", "check_callable", "name_of", "snapshot", "waited", "zip_items"]
 
+#: What goes through as many items as it has.
+_OF_KNOWN_LENGTH = frozenset({range, list, tuple, str, bytes})
 #: How long a call that was interrupted waits for its tasks to end, so that the next one finds the engines free.
 _ENDS_WITHIN = 3.0
 
@@ -243,8 +245,11 @@ def snapshot(buffers: Sequence[Buffer], *, block: bool) -> Sequence[Buffer]:
     return buffers if block else [copy(b) for b in buffers]
 
 
-def zip_items(sequences: tuple[Iterable[Any], ...]) -> list[tuple[Any, ...]]:
-    """The argument tuples of a map."""
+def zip_items(sequences: tuple[Iterable[Any], ...]) -> tuple[int, Iterator[tuple[Any, ...]]]:
+    """How many argument tuples a map has, and these; nothing is copied of what has a length that can be relied on."""
     if not sequences:
         raise TypeError("map needs at least one sequence")
-    return list(zip(*sequences, strict=False))
+    if all(type(s) in _OF_KNOWN_LENGTH for s in sequences):
+        return min(map(len, sequences)), zip(*sequences, strict=False)  # type: ignore[arg-type]
+    items = list(zip(*sequences, strict=False))
+    return len(items), iter(items)
