@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["ViewExecutor", "executor_of"]
 
 
+#: guards that a view has one
+_making = threading.Lock()
+
+
 def executor_of(view: View) -> ViewExecutor:
     """The executor of a view: always the same one, until it is shut down."""
-    executor = view._executor
-    if executor is None or executor.closed:
-        executor = view._executor = ViewExecutor(view)
-    return executor
+    with _making:
+        executor = view._executor
+        if executor is None or executor.closed:
+            executor = view._executor = ViewExecutor(view)
+        return executor
 
 
 class ViewExecutor(Executor):

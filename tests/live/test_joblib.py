@@ -223,10 +223,10 @@ def test_ctrl_c_takes_back_what_is_queued(rc4, gate, tmp_path):
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         import joblib, mpicluster
         from joblib import Parallel, delayed, parallel_config
-        from mpicluster.client.joblib_backend import Backend
+        from mpicluster.client.joblib_backend import MPIClusterBackend
         from test_results import Gate
         submitted = []
-        class Noting(Backend):
+        class Noting(MPIClusterBackend):
             def submit(self, *args, **kwargs):
                 submitted.append(super().submit(*args, **kwargs))
                 return submitted[-1]
