@@ -44,8 +44,8 @@ class ViewExecutor(Executor):
 
     def __init__(self, view: View) -> None:
         self.view = view
-        #: guards what follows
-        self._lock = threading.Lock()
+        #: guards what follows; what is pickled may itself submit
+        self._lock = threading.RLock()
         self._closed = False
         #: what was submitted; those under way are kept by the client
         self._results: weakref.WeakSet[AsyncResult] = weakref.WeakSet()
