@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["ViewExecutor", "executor_of"]
 
 
+#: guards that a view has one
+_making = threading.Lock()
+
+
 def executor_of(view: View) -> ViewExecutor:
     """The executor of a view: always the same one, until it is shut down."""
-    executor = view._executor
-    if executor is None or executor.closed:
-        executor = view._executor = ViewExecutor(view)
-    return executor
+    with _making:
+        executor = view._executor
+        if executor is None or executor.closed:
+            executor = view._executor = ViewExecutor(view)
+        return executor
 
 
 class ViewExecutor(Executor):
@@ -40,8 +45,8 @@ class ViewExecutor(Executor):
 
     def __init__(self, view: View) -> None:
         self.view = view
-        #: guards what follows
-        self._lock = threading.Lock()
+        #: guards what follows; what is pickled may itself submit
+        self._lock = threading.RLock()
         self._closed = False
         #: what was submitted; those under way are kept by the client
         self._results: weakref.WeakSet[AsyncResult] = weakref.WeakSet()

@@ -30,7 +30,7 @@ except ImportError as e:
 if TYPE_CHECKING:
     from mpicluster.client.balanced import LoadBalancedView
 
-__all__ = ["Backend", "InnerThreads", "register"]
+__all__ = ["InnerThreads", "MPIClusterBackend", "register"]
 
 #: arrays from here on are worth a name: joblib's own processes share them from the same size on
 _SHARED_FROM = 1_000_000
@@ -39,13 +39,13 @@ _SHARED_FROM = 1_000_000
 def register(name: str, view: Callable[..., LoadBalancedView], *, make_default: bool) -> None:
     """Make ``joblib.parallel_config(backend=name, ...)`` use the view that ``view(...)`` gives, with what else is said there."""
 
-    def make(nesting_level: int | None = None, inner_max_num_threads: int | None = None, **options: Any) -> Backend:
-        return Backend(view(**options), nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
+    def make(nesting_level: int | None = None, inner_max_num_threads: int | None = None, **options: Any) -> MPIClusterBackend:
+        return MPIClusterBackend(view(**options), nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
 
     joblib.register_parallel_backend(name, make, make_default=make_default)
 
 
-class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+class MPIClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """joblib's backend on a load-balanced view.
 
     ``n_jobs`` is a number of engines: -1 for all of them, fewer for the first so many.

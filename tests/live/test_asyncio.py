@@ -297,3 +297,27 @@ def test_the_loop_goes_on_while_a_client_is_made_and_closed(rc4):
     made, closed = run(main())
     assert made > 1
     assert closed > 1
+
+
+def test_a_client_that_is_closed_meanwhile(rc4, gate):
+    """Whoever waits for its results is told."""
+
+    async def consume(result):
+        return [x async for x in result]
+
+    async def wait(result):
+        return await result
+
+    async def main():
+        async with mpicluster.Client.connect(rc4.contact) as rc:
+            waiting = [
+                asyncio.create_task(wait(rc[0].apply_async(gate.pass_through))),
+                asyncio.create_task(consume(rc.load_balanced_view().map_async(gate.pass_through, range(20)))),
+                asyncio.create_task(consume(rc.load_balanced_view().map_async(gate.pass_through, range(20), ordered=False))),
+            ]
+            await until(lambda: gate.came() >= 4)
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(x) for x in outcomes] == [mpicluster.ClosedError] * 3
+
+    run(main())
+    gate.open()

@@ -123,3 +123,29 @@ def test_a_cluster_that_ends_takes_dask_along(rc, recwarn):
     client = rc.become_dask()
     assert client.submit(abs, -1).result(timeout=TIMEOUT) == 1
     client.close()
+
+
+def test_the_engine_of_the_scheduler_dies(rc):
+    """Where the MPI goes on, dask can be started again on those that are left."""
+    client = rc.become_dask()
+    assert client.submit(abs, -1).result(timeout=TIMEOUT) == 1
+    pid = rc[0].apply_sync(os.getpid)
+    client.close()
+    os.kill(pid, 9)
+    if not rc.contact.survives:
+        until(lambda: not rc.ids)
+        with pytest.raises(mpicluster.ClusterStopped):
+            rc.become_dask()
+        return
+    until(lambda: rc.ids == [1])
+    until(lambda: not rc[1].apply_sync(works))
+    again = rc.become_dask()
+    assert again is not client
+    assert again.submit(abs, -2).result(timeout=TIMEOUT) == 2
+    rc.stop_dask()
+
+
+def works():
+    from mpicluster.client import dask_cluster
+
+    return dask_cluster.state().works
