@@ -97,16 +97,17 @@ class Balancer:
         """How many parts this engine may have at a time."""
         if engine.stuck is not None:
             return 0
-        if engine.mean is None:
+        mean = engine.mean
+        if mean is None or mean > PREFETCH_TIME:
             return 2
-        return 1 + max(1, min(PREFETCH_MAX, int(PREFETCH_TIME / max(engine.mean, 1e-6))))
+        return PREFETCH_MAX + 1 if mean * PREFETCH_MAX <= PREFETCH_TIME else 1 + int(PREFETCH_TIME / mean)
 
     def update(self, engine: EngineRecord) -> None:
         """Note how many parts an engine has, whenever that has changed."""
         me, load = engine.info.id, len(engine.parts)
         (self.hungry.add if load < self.depth(engine) else self.hungry.discard)(me)
         (self._idle.discard if load or engine.stuck is not None else self._idle.add)(me)
-        (self._crowded.add if engine.crowded else self._crowded.discard)(me)
+        (self._crowded.add if load > 1 and engine.crowded else self._crowded.discard)(me)
 
     def remove(self, engine: int) -> None:
         """An engine is gone."""
@@ -115,7 +116,7 @@ class Balancer:
         self._crowded.discard(engine)
 
     def assignments(self) -> Iterable[tuple[EngineRecord, Part]]:
-        """Pairs to assign now; the caller assigns each before it asks for the next."""
+        """Pairs to assign now; the caller assigns each, and calls `update`, before it asks for the next."""
         while self._queues and self.hungry:
             progress = False
             for number in self._in_order():
@@ -127,7 +128,6 @@ class Balancer:
                     progress = True
                     self._last = number
                     yield engine, part
-                    self.update(engine)
                 if not self._queues:
                     return
             if not progress:

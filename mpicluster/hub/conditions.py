@@ -136,18 +136,21 @@ class Conditions:
 
     def ended(self, part: Part, outcome: int) -> None:
         """A part has ended."""
-        job = part.job
-        client, task, several = job.client.number, part.task, len(job.parts) > 1
-        well = outcome == m.OK
-        last = not several or job.open == 0
-        self.outcomes.ended(client, task, part.engine, well=well, last=last, several=several)
+        job, task = part.job, part.task
+        client, well = job.client.number, outcome == m.OK
+        several = len(job.parts) > 1
+        if several:
+            self.outcomes.ended(client, task, part.engine, well=well, last=job.open == 0)
+        else:
+            self.outcomes.ended_one(client, task, part.engine, well=well)
+        if not self._dependencies:
+            return
         if job.held and job.open == 0:
             self._dependencies.drop(job)
-        if self._dependencies:
-            if not part.balanced and part.engine is not None:
-                self._ended.append((Name(client, task, part.engine), Ended(well, frozenset([part.engine]))))
-            if last and (whole := self.outcomes.get(client, task, -1)) is not None:
-                self._ended.append((Name(client, task, -1), whole))
+        if not part.balanced and part.engine is not None:
+            self._ended.append((Name(client, task, part.engine), Ended(well, frozenset([part.engine]))))
+        if (not several or job.open == 0) and (whole := self.outcomes.get(client, task, -1)) is not None:
+            self._ended.append((Name(client, task, -1), whole))
 
     def findings(self, now: float) -> Iterator[Finding]:
         """What is to be done; the caller does each before it asks for the next, which may add to them."""

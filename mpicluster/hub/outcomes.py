@@ -43,16 +43,32 @@ class Outcomes:
         #: tasks of which parts ended well and others not: engines where it ended well
         self._mixed: dict[tuple[int, int], set[int]] = {}
         self._gone: list[int] = []
+        #: the page that was written last
+        self._newest_key: tuple[int, int] = (-1, -1)
+        self._newest = _Page()
 
-    def ended(self, client: int, task: int, engine: int | None, *, well: bool, last: bool, several: bool) -> None:
-        """A part has ended; ``last`` if the task has with it, ``several`` if the task is one for several engines."""
-        page = self._pages.setdefault(client, {}).setdefault(task // _PAGE, _Page())
+    def _page(self, client: int, task: int) -> _Page:
+        key = client, task // _PAGE
+        if key != self._newest_key:  # most tasks end in about the order in which they were submitted
+            pages = self._pages.setdefault(client, {})
+            page = pages.get(key[1])
+            if page is None:
+                page = pages[key[1]] = _Page()
+            self._newest_key, self._newest = key, page
+        return self._newest
+
+    def ended_one(self, client: int, task: int, engine: int | None, *, well: bool) -> None:
+        """`ended` for a task of one part, as most are."""
+        page = self._page(client, task)
+        page.flags[task % _PAGE] = _ALL | (_WELL if well else _BADLY)
+        page.places[task % _PAGE] = -1 if engine is None else engine
+
+    def ended(self, client: int, task: int, engine: int | None, *, well: bool, last: bool) -> None:
+        """A part of a task for several engines has ended; ``last`` if the task has with it."""
+        page = self._page(client, task)
         at = task % _PAGE
         before = page.flags[at]
         page.flags[at] = before | (_WELL if well else _BADLY) | (_ALL if last else 0)
-        if not several:
-            page.places[at] = -1 if engine is None else engine
-            return
         where = self._sets[-1 - page.places[at]] if before else frozenset[int]()
         mixed = page.flags[at] & (_WELL | _BADLY) == _WELL | _BADLY
         if mixed and (client, task) not in self._mixed:
@@ -87,5 +103,6 @@ class Outcomes:
         while len(self._gone) > _GONE_KEPT:
             oldest = self._gone.pop(0)
             self._pages.pop(oldest, None)
+            self._newest_key = (-1, -1)
             for key in [k for k in self._mixed if k[0] == oldest]:
                 del self._mixed[key]

@@ -214,8 +214,11 @@ class EngineRecord:
         """Whether it has a part that may be moved and cannot have begun."""
         if len(self.parts) < 2 or not self.movable:
             return False
+        if len(self.movable) > 1:
+            return True
         oldest = next(iter(self.parts.values()))
-        return len(self.movable) > 1 or not oldest.movable or len(self.movable[oldest.job]) > 1
+        held = self.movable.get(oldest.job)
+        return held is None or not oldest.movable or len(held) > 1
 
 
 class ClientRecord:

@@ -342,7 +342,10 @@ def test_outcomes_are_remembered_exactly(seed):
         for i, engine in enumerate(engines):
             parts[engine] = rng.random() < 0.6
             last = i == len(engines) - 1
-            outcomes.ended(client, task, engine, well=parts[engine], last=last, several=len(engines) > 1)
+            if len(engines) > 1:
+                outcomes.ended(client, task, engine, well=parts[engine], last=last)
+            else:
+                outcomes.ended_one(client, task, engine, well=parts[engine])
             for e in range(5):
                 if len(engines) > 1 or last:
                     assert outcomes.get(client, task, e) == (Ended(parts[e], frozenset([e])) if e in parts else None)
