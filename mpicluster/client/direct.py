@@ -133,8 +133,9 @@ class DirectView(View):
         return waited(self._gang(f, args, kwargs, self._flags_now(), block=True))
 
     def _gang(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], flags: Flags, *, block: bool) -> AsyncResult:
-        pack = lambda limit: self._pack_call(f, args, kwargs, limit)  # noqa: E731
-        return self._call("spmd", name_of(f), pack, block=block, collective="spmd", flags=flags)
+        return self._call(
+            "spmd", name_of(f), lambda limit: self._pack_call(f, args, kwargs, limit), block=block, collective="spmd", flags=flags
+        )
 
     def _send(self, kind: str, argument: Any, *, targets: Targets, block: bool, what: str = "", label: str | None = None) -> AsyncResult:
         what = what or f"the argument of {kind}"

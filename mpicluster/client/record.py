@@ -36,6 +36,13 @@ class Recorded:
         def done(self) -> bool: ...  # noqa: D102
         def _decode_slot(self, reply: Reply) -> Any: ...
 
+    #: the view that made it, and a person's word for it
+    _view: View | None = None
+    label = ""
+    #: ids of the tasks that it waits for, and that it is to be near to
+    _after: list[str] | None = None
+    _follow_ids: list[str] | None = None
+
     def __init__(self) -> None:
         super().__init__()
         self._submitted = time.time()
@@ -43,12 +50,6 @@ class Recorded:
         self._written: dict[int, Written] = {}
         #: the client's numbers of its tasks: runs of slots, each with the first of them and the engines if it is one for several
         self._runs: list[tuple[int, int, Sequence[int] | None]] = []
-        #: the view that made it, and a person's word for it
-        self._view: View | None = None
-        self.label = ""
-        #: ids of the tasks that it waits for, and that it is to be near to
-        self._after: list[str] | None = None
-        self._follow_ids: list[str] | None = None
 
     def _made_by(self, view: View, flags: Flags) -> None:
         """Note whose call it is, and what was asked."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.awaiting import value_of, values_of
 from mpicluster.client.metadata import Written
+from mpicluster.client.parts import join, split
 from mpicluster.client.record import Recorded
 from mpicluster.client.replies import replies
 from mpicluster.client.reply import Abandoned, Reply, value_of_reply
@@ -37,6 +38,13 @@ class AsyncResult(Recorded, Future[Any]):
 
     Failures: one failed slot raises its error; several raise a `CompositeError`. Thread-safe.
     """
+
+    #: whether failures are given as values
+    _return_exceptions = False
+    #: results of one slot each, once it was split
+    _parts: tuple[AsyncResult, ...] = ()
+    #: IPython Parallel's word for whether a client forgets a result that was had; this one keeps none
+    owner = True
 
     def __init__(self, client: Client, name: str, slots: int, *, single: bool, assemble: Callable[[list[Any]], Any] | None = None) -> None:
         super().__init__()
@@ -67,13 +75,8 @@ class AsyncResult(Recorded, Future[Any]):
         self._decoding = threading.Lock()
         #: what slots write, in the order in which it comes, if somebody follows it
         self.log: deque[tuple[int, m.Piece]] | None = None
-        #: whether failures are given as values
-        self._return_exceptions = False
-        #: results that have some of these slots too, under numbers of their own; and those of one slot each
+        #: results that have some of these slots too, under numbers of their own
         self._sharing: dict[int, list[tuple[AsyncResult, int]]] = {}
-        self._parts: tuple[AsyncResult, ...] = ()
-        #: IPython Parallel's word for whether a client forgets a result that was had; this one keeps none
-        self.owner = True
 
     # -- the client's side -------------------------------------------------------------------------------------------
 
@@ -439,41 +442,7 @@ class AsyncResult(Recorded, Future[Any]):
         ValueError
             all engines have given one value together.
         """
-        if self._single:
-            return (self,)
-        if self._assemble is not None:
-            raise ValueError(f"the result of {self._name} belongs to all engines together, and has no parts")
-        with self._arrival:
-            if not self._parts:
-                self._parts = tuple(AsyncResult(self._client, self._name, 1, single=True) for _ in self._replies)
-                for slot, part in enumerate(self._parts):
-                    self._share(slot, part, 0)
-        return self._parts
-
-    def _share(self, slot: int, other: AsyncResult, own: int) -> None:
-        """What comes for a slot goes to another result too, and so does what has come."""
-        with self._arrival:
-            self.watched = True  # the listening thread delivers, since more than one waits
-            self._sharing.setdefault(slot, []).append((other, own))
-            other._submitted, other.label, other._view = self._submitted, self.label, self._view
-            other._after, other._follow_ids, other._return_exceptions = self._after, self._follow_ids, self._return_exceptions
-            run = self._run_of(slot)
-            if run is not None:
-                start, task, engines = run
-                if engines is None:
-                    other._number(own, task + slot - start)
-                else:
-                    other._number(own, task, [engines[slot - start]])
-            if slot in self._written:
-                other._written[own] = self._written[slot].copy()
-            reply, ended = self._replies[slot], self._ended
-            if reply is not None:
-                other._replies[own] = reply  # with its output already
-                other._missing -= 1
-        if reply is not None:
-            other._deliver(own, reply)
-        elif ended is not None:
-            other._fail(ended)
+        return split(self, AsyncResult)
 
     @classmethod
     def join(cls, *results: AsyncResult) -> AsyncResult:
@@ -484,18 +453,7 @@ class AsyncResult(Recorded, Future[Any]):
         ValueError
             there are none, they are of different clients, or one has no parts.
         """
-        if not results:
-            raise ValueError("join takes at least one result")
-        if len({id(r._client) for r in results}) > 1:
-            raise ValueError("these results are of different clients; wait for each")
-        parts = [part for result in results for part in result.split()]
-        first = results[0]
-        name = first._name if len({r._name for r in results}) == 1 else f"{len(results)} calls"
-        whole = AsyncResult(first._client, name, len(parts), single=False)
-        for slot, part in enumerate(parts):
-            part._share(0, whole, slot)
-        whole._return_exceptions = first._return_exceptions
-        return whole
+        return join(results, AsyncResult)
 
     # -- ending it ---------------------------------------------------------------------------------------------------
 
