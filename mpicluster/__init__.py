@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mpicluster.client.result import AsyncResult
     from mpicluster.cluster.cluster import Cluster
     from mpicluster.errors import (
+        AlreadyDisplayedError,
         ClosedError,
         ClusterError,
         ClusterStopped,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         ProtocolError,
         RemoteError,
         SerializationError,
+        StdinNotImplementedError,
         TargetError,
         TaskAborted,
     )
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlreadyDisplayedError",
     "AsyncResult",
     "Client",
     "ClosedError",
@@ -49,9 +52,11 @@ __all__ = [
     "ProtocolError",
     "RemoteError",
     "SerializationError",
+    "StdinNotImplementedError",
     "TargetError",
     "TaskAborted",
     "__version__",
+    "load_ipython_extension",
 ]
 
 _HOMES = {
@@ -61,6 +66,13 @@ _HOMES = {
     "DirectView": "client.direct",
     "LoadBalancedView": "client.balanced",
 }
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext mpicluster``: the magics ``%px``, ``%%px``, ``%autopx``, ``%pxresult`` and ``%pxconfig``."""
+    from mpicluster.client.magics import load
+
+    load(shell)
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,8 @@ ROOT = Path(mpicluster.__file__).parent
 GROUND = {"errors", "ids", "config"}
 #: who may import whom; a part may always import itself and the ground
 ALLOWED = {
-    "errors": set(),
+    "tracebacks": set(),
+    "errors": {"tracebacks"},  # when IPython shows one
     "ids": {"errors"},
     "config": set(),
     "selector": set(),
@@ -23,7 +24,8 @@ ALLOWED = {
     "serial": GROUND,
     "hub": GROUND | {"wire", "selector"},
     "engine": GROUND | {"wire", "serial", "selector"},
-    "client": GROUND | {"wire", "serial", "selector"},
+    "client": GROUND | {"wire", "serial", "selector", "tracebacks"},
+    "datapub": {"serial", "engine"},
     "launch": GROUND,
     "cluster": GROUND | {"wire", "serial", "hub", "engine", "client", "launch"},
     "cli": GROUND | {"wire", "client", "cluster", "launch"},
@@ -32,7 +34,8 @@ ALLOWED = {
 DOORS = {
     "mpi4py": {"engine.world", "launch.installed", "launch.mpi"},
     "zmq": {"selector", "hub.router", "hub.gate", "engine.loop", "engine.control", "client.connection", "cluster.worker"},
-    "IPython": {"engine.namespace"},
+    "IPython": {"engine.shell", "client.magics"},
+    "tqdm": {"client.progress"},
     "sqlite3": set(),
     "subprocess": {"launch.process", "launch.hub", "launch.installed", "launch.mpi"},
     "click": {"cli"},
@@ -84,7 +87,7 @@ def test_each_library_has_its_door(library):
 
 def test_importing_loads_nothing_heavy():
     """No MPI, no sockets, no arrays, no shell."""
-    code = "import sys, mpicluster; print(*(m for m in ('mpi4py', 'zmq', 'numpy', 'IPython', 'msgspec') if m in sys.modules))"
+    code = "import sys, mpicluster; print(*(m for m in ('mpi4py', 'zmq', 'numpy', 'IPython', 'msgspec', 'tqdm') if m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
 
 

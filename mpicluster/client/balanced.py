@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from mpicluster.client.html import view_html
+from mpicluster.client.progress import wait_with_bar
 from mpicluster.client.result import AsyncMapResult, AsyncResult
 from mpicluster.client.view import View, name_of, snapshot, zip_items
 from mpicluster.config import INLINE_UP_TO
@@ -40,6 +42,9 @@ class LoadBalancedView(View):
 
     def __repr__(self) -> str:
         return f"<LoadBalancedView {self.targets}>"
+
+    def _repr_html_(self) -> str:
+        return view_html(self, self.targets)
 
     def _allowed(self) -> list[int]:
         """Engines that a task may use now; empty for any."""
@@ -87,7 +92,7 @@ class LoadBalancedView(View):
         )
         if chunks:
             self._send_map(result, f, chunks, chunked=chunked, block=block)
-        return result.get() if block else result
+        return wait_with_bar(result).get() if block else result
 
     def _send_map(self, result: AsyncResult, f: Callable[..., Any], chunks: list[Any], *, chunked: bool, block: bool) -> None:
         """Submit the tasks in batches; one that is large goes alone, as a stream."""

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mpicluster.client import progress
 from mpicluster.client.connection import Connection
 from mpicluster.client.result import AsyncResult, Reply
+from mpicluster.client.screen import activate_first
 from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
 from mpicluster.errors import ClosedError, ClusterStopped, EngineError, NoCluster, SerializationError
 from mpicluster.ids import Targets, select
@@ -116,6 +118,8 @@ class Client:
             self._await_welcome(timeout if timeout is not None else CONNECT_TIMEOUT)
             if wait:
                 self.wait_for_engines(timeout=timeout if timeout is not None else START_TIMEOUT)
+                if "IPython" in sys.modules:
+                    activate_first(self)
         except BaseException:
             self.close()
             raise
@@ -176,8 +180,22 @@ class Client:
 
         return LoadBalancedView(self, None if targets is None else select(targets, self._live()), **flags)
 
-    def wait_for_engines(self, n: int | None = None, *, timeout: float | None = None) -> None:
+    def wait_for_engines(
+        self,
+        n: int | None = None,
+        *,
+        timeout: float | None = None,
+        interactive: bool | None = None,
+        widget: bool | None = None,
+    ) -> None:
         """Wait until there are ``n`` engines (default: as many as the cluster starts with).
+
+        Parameters
+        ----------
+        interactive
+            whether to show a progress bar; where a person looks on, if not given.
+        widget
+            whether it is a notebook widget; found out if not given.
 
         Raises
         ------
@@ -188,12 +206,20 @@ class Client:
         """
         if timeout is not None and timeout < 0:
             timeout = None
+        assert self._welcome is not None
+        wanted = self._welcome.expected if n is None else n
+        if n is None and self._epoch > 0:
+            return  # this cluster goes on with fewer
+
+        def settled() -> bool:
+            return len(self._engines) >= wanted or self._lost is not None or self._epoch > 0
+
+        if not settled() and (progress.interactive() if interactive is None else interactive):
+            progress.wait_engines_interactive(self, wanted, settled, timeout, widget)
+        else:
+            with self._changed:
+                self._changed.wait_for(settled, timeout)
         with self._changed:
-            assert self._welcome is not None
-            wanted = self._welcome.expected if n is None else n
-            if n is None and self._epoch > 0:
-                return  # this cluster goes on with fewer
-            self._changed.wait_for(lambda: len(self._engines) >= wanted or self._lost is not None or self._epoch > 0, timeout)
             if len(self._engines) >= wanted:
                 return
             if self._lost is not None:
@@ -284,13 +310,21 @@ class Client:
 
     def wait(self, jobs: Iterable[AsyncResult] | AsyncResult | None = None, timeout: float | None = None) -> bool:
         """Wait for some results (default: all that are under way); whether they are done within ``timeout`` seconds."""
-        if jobs is None:
-            with self._guard:
-                jobs = {p.result for p in self._pending.values()}
-        elif isinstance(jobs, Future):
-            jobs = [jobs]
+        jobs = self._jobs(jobs)
         until = None if timeout is None or timeout < 0 else time.monotonic() + timeout
         return all(job.wait(None if until is None else max(0.0, until - time.monotonic())) for job in jobs)
+
+    def wait_interactive(
+        self, jobs: Iterable[AsyncResult] | AsyncResult | None = None, interval: float = 1.0, timeout: float | None = -1.0
+    ) -> bool:
+        """`wait`, behind a progress bar that counts tasks; drawn anew every ``interval`` seconds, where a person looks on."""
+        return progress.wait_all_interactive(self._jobs(jobs), interval=interval, timeout=timeout)
+
+    def _jobs(self, jobs: Iterable[AsyncResult] | AsyncResult | None) -> Iterable[AsyncResult]:
+        if jobs is None:
+            with self._guard:
+                return {p.result for p in self._pending.values()}
+        return [jobs] if isinstance(jobs, Future) else jobs
 
     @property
     def outstanding(self) -> set[int]:
@@ -300,9 +334,9 @@ class Client:
 
     # -- the cluster -------------------------------------------------------------------------------------------------
 
-    def status(self) -> dict[str, Any]:
+    def status(self, *, timeout: float = CONNECT_TIMEOUT) -> dict[str, Any]:
         """What the hub knows: engines, tasks, clients, what it turned away."""
-        answer: dict[str, Any] = msgspec.json.decode(self._ask(m.Status))
+        answer: dict[str, Any] = msgspec.json.decode(self._ask(m.Status, timeout))
         answer["profile"] = self.contact.profile
         return answer
 
@@ -350,6 +384,27 @@ class Client:
             if position != before:
                 before, stalls_at = position, time.monotonic() + _STALLED
             time.sleep(0.002)
+
+    # -- in IPython --------------------------------------------------------------------------------------------------
+
+    def activate(self, targets: Targets = "all", suffix: str = "") -> Any:
+        """Have the magics ``%px``, ``%%px``, ``%autopx``, ``%pxresult`` and ``%pxconfig``, with ``suffix``, run on these engines.
+
+        Returns their `DirectView`, which blocks. The first client that is made in IPython does this by itself.
+
+        Raises
+        ------
+        RuntimeError
+            this is not IPython.
+        """
+        view = self.direct_view(targets, block=True)
+        view.activate(suffix)
+        return view
+
+    def _repr_html_(self) -> str:
+        from mpicluster.client.html import client_html
+
+        return client_html(self)
 
     def __enter__(self) -> Client:
         return self
@@ -442,7 +497,7 @@ class Client:
             pending = self._pending.get(message.task)
             slot = None if pending is None else pending.slots if isinstance(pending.slots, int) else pending.slots.get(message.engine)
         if pending is not None and slot is not None:
-            pending.result._write(slot, message.output)
+            pending.result._write(slot, message.output, message.engine)
 
     def _deliver(self, message: m.Result, buffers: Sequence[Any]) -> None:
         with self._guard:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpicluster.client.html import view_html
 from mpicluster.client.imports import sync_imports
+from mpicluster.client.progress import wait_with_bar
 from mpicluster.client.result import AsyncMapResult, AsyncResult
 from mpicluster.client.view import View, name_of, snapshot
 from mpicluster.config import BROADCAST_FROM, INLINE_UP_TO, MAX_FRAME
@@ -40,6 +42,9 @@ class DirectView(View):
 
     def __repr__(self) -> str:
         return f"<DirectView {self.targets}>"
+
+    def _repr_html_(self) -> str:
+        return view_html(self, self.targets)
 
     def __len__(self) -> int:
         return len(self._ids(None)[0])
@@ -95,17 +100,35 @@ class DirectView(View):
 
     # -- code --------------------------------------------------------------------------------------------------------
 
-    def execute(self, code: str, *, targets: Targets = None, block: bool | None = None) -> AsyncResult:
-        """Run code in the engines' namespaces, as a cell of their IPython shells. Returns the `AsyncResult` in any case."""
+    def execute(self, code: str, silent: bool = True, targets: Targets = None, block: bool | None = None) -> AsyncResult:
+        """Run code in the engines' namespaces, as a cell of their IPython shells. Returns the `AsyncResult` in any case.
+
+        Its values are `ExecuteReply`. With ``silent`` the cell is not counted nor kept in ``In`` and ``Out``, and the value of its last
+        expression is not shown; what it prints and displays is kept in either case.
+        """
         block = self._blocks(block)
-        result = self._send("execute", code, targets=targets, block=block)
+        result = self._send("execute", (code, silent), targets=targets, block=block)
+        if not silent:
+            result.code = code
         if block:
             result.get()
         return result
 
-    def run(self, filename: str, *, targets: Targets = None, block: bool | None = None) -> AsyncResult:
+    def run(self, filename: str, targets: Targets = None, block: bool | None = None) -> AsyncResult:
         """Run a script of this machine on the engines: its text is sent."""
         return self.execute(Path(filename).expanduser().read_text(encoding="utf-8"), targets=targets, block=block)
+
+    def activate(self, suffix: str = "") -> None:
+        """Have the magics ``%px``, ``%%px``, ``%autopx``, ``%pxresult`` and ``%pxconfig`` of this IPython, with ``suffix``, use this view.
+
+        Raises
+        ------
+        RuntimeError
+            this is not IPython.
+        """
+        from mpicluster.client.magics import activate
+
+        activate(self, suffix)
 
     def sync_imports(self, *, local: bool = True, quiet: bool = False) -> AbstractContextManager[None]:
         """Imports in this ``with`` block happen on the engines too (and here, unless ``local=False``), aliases included."""
@@ -251,7 +274,7 @@ class DirectView(View):
                 self.client._submit(result, i, "map", targets=[ids[i]], data=[argument.data], fn=own_fn, buffers=buffers)
         else:
             self.client._submit(result, 0, "map", targets=ids, data=[argument.data for _, argument in packed], fn=fn)
-        return result.get() if block else result
+        return wait_with_bar(result).get() if block else result
 
     @staticmethod
     def _pack_map(f: Callable[..., Any], part: tuple[Any, ...]) -> tuple[bytes, Payload]:

@@ -17,13 +17,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpicluster.client.metadata import Metadata, Written
+from mpicluster.client.reply import ExecuteReply
 from mpicluster.errors import EngineError, RemoteError, TaskAborted
 from mpicluster.ids import task_id
 from mpicluster.serial.failure import compose, restore
-from mpicluster.serial.payload import decode
+from mpicluster.serial.payload import Executed, decode
 from mpicluster.wire import messages as m
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mpicluster.client.client import Client
 
 __all__ = ["AsyncMapResult", "AsyncResult", "Reply"]
@@ -77,10 +80,14 @@ class AsyncResult(Future[Any]):
         #: what slots have written, and the same in the order in which it came, if somebody follows it
         self._written: dict[int, Written] = {}
         self.log: deque[tuple[int, m.Piece]] | None = None
+        #: engines of slots that have written and have not ended
+        self._places: dict[int, int] = {}
         #: the client's numbers of its tasks: runs of slots, each with the first of them and the engines if it is one for several
         self._runs: list[tuple[int, int, Sequence[int] | None]] = []
         #: a person's word for it
         self.label = ""
+        #: the code, if it is a cell that was not run silently
+        self.code: str | None = None
 
     # -- the client's side -------------------------------------------------------------------------------------------
 
@@ -91,6 +98,7 @@ class AsyncResult(Future[Any]):
                 return
             if self._replies[slot] is None:
                 self._replies[slot] = reply
+                self._places.pop(slot, None)
                 if reply.message.output:
                     self._keep(slot, reply.message.output)
             self._missing.discard(slot)
@@ -103,9 +111,10 @@ class AsyncResult(Future[Any]):
         else:
             self.set_result(None)  # the value itself is decoded by whoever asks
 
-    def _write(self, slot: int, pieces: Sequence[m.Piece]) -> None:
-        """A slot's task writes while it runs."""
+    def _write(self, slot: int, pieces: Sequence[m.Piece], engine: int) -> None:
+        """A slot's task writes while it runs on that engine."""
         with self._arrival:
+            self._places[slot] = engine
             self._keep(slot, pieces)
             self._arrival.notify_all()
 
@@ -135,6 +144,24 @@ class AsyncResult(Future[Any]):
             return task_id(self._client.id, task + slot - start)
         return task_id(self._client.id, task, engines[slot - start])
 
+    def _engine_of(self, slot: int) -> int | None:
+        """Where a slot ran or runs, as far as that is known."""
+        reply = self._replies[slot]
+        if reply is not None:
+            return reply.message.engine if reply.message.engine >= 0 else None
+        return self._places.get(slot)
+
+    def _slot_error(self, slot: int) -> Exception | None:
+        """What a slot failed with; None for what only failed because another did."""
+        reply = self._replies[slot]
+        if reply is None or reply.message.outcome in (m.OK, m.ABANDONED):
+            return None
+        try:
+            self._decode_slot(reply)
+        except Exception as e:  # noqa: BLE001 - the remote failure, of any type
+            return e
+        return None
+
     @property
     def msg_ids(self) -> list[str]:
         """Ids of the tasks, in order of slots: unique for ever, and known to the hub's history."""
@@ -155,7 +182,8 @@ class AsyncResult(Future[Any]):
     def _decode_slot(self, reply: Reply) -> Any:
         message = reply.message
         if message.outcome == m.OK:
-            return decode(message.data, reply.buffers, f"the result of {self._name}")
+            value = decode(message.data, reply.buffers, f"the result of {self._name}")
+            return self._executed(reply, value) if type(value) is Executed else value
         if message.outcome == m.FAILED:
             data = b"".join(bytes(b) for b in reply.buffers) if reply.buffers else message.data
             raise restore(data)
@@ -164,6 +192,10 @@ class AsyncResult(Future[Any]):
         if message.outcome == m.ABANDONED:
             raise _Abandoned(f"engine {message.engine} gave up {self._name}: another engine did not come to the collective")
         raise EngineError(message.data.decode(errors="replace"))
+
+    def _executed(self, reply: Reply, value: Executed) -> ExecuteReply:
+        slot = next(i for i, r in enumerate(self._replies) if r is reply)
+        return ExecuteReply(value.execution_count, self._record(slot, reply))
 
     def _resolve(self) -> None:
         with self._decoding:
@@ -336,7 +368,7 @@ class AsyncResult(Future[Any]):
         return records[0] if self._single else records
 
     def _record(self, slot: int, reply: Reply | None) -> Metadata:
-        record = Metadata(msg_id=self._id_of(slot), submitted=_moment(self._submitted), label=self.label or None)
+        record = Metadata(msg_id=self._id_of(slot), submitted=_moment(self._submitted), label=self.label or None, execute_input=self.code)
         if reply is not None:
             x = reply.message
             record.update(engine_id=x.engine if x.engine >= 0 else None, status=_STATUS[x.outcome])
@@ -398,6 +430,53 @@ class AsyncResult(Future[Any]):
         if not self.done():
             raise TimeoutError(f"{self!r} is not ready")
         return [r for r in self._replies if r is not None]
+
+    # -- showing it --------------------------------------------------------------------------------------------------
+
+    def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
+        """Show what was written and displayed, and what the cells evaluated to, here; waits for all of it.
+
+        Parameters
+        ----------
+        groupby
+            ``"type"``: all of standard output, then standard error, then displays; ``"engine"``: all of one engine, then of the next, in
+            the order in which it was written; ``"order"``: like ``"type"``, but the first display of each engine, then the second, ...
+        result_only
+            only what the cells evaluated to.
+        """
+        from mpicluster.client.display import display_outputs
+
+        display_outputs(self, groupby, result_only=result_only)
+
+    def stream_output(self) -> AbstractContextManager[None]:
+        """``with ar.stream_output():`` shows what is written, displayed and raised as it comes: what was before, and what comes until the
+        block ends."""
+        from mpicluster.client.display import stream_output
+
+        return stream_output(self)
+
+    def wait_interactive(
+        self, interval: float = 0.1, timeout: float | None = -1, widget: bool | None = None, return_when: str = "ALL_COMPLETED"
+    ) -> bool:
+        """`wait`, behind a progress bar where a person looks on; whether it is done.
+
+        Parameters
+        ----------
+        interval
+            seconds between looks.
+        widget
+            whether the bar is a notebook widget; found out if not given.
+        return_when
+            ``"FIRST_EXCEPTION"`` or ``"FIRST_COMPLETED"`` to return earlier.
+        """
+        from mpicluster.client.progress import wait_interactive
+
+        return wait_interactive(self, interval=interval, timeout=timeout, widget=widget, return_when=return_when)
+
+    def _repr_html_(self) -> str:
+        from mpicluster.client.html import result_html
+
+        return result_html(self)
 
     # -- ending it ---------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from mpicluster.errors import SerializationError
 from mpicluster.serial import functions
 
-__all__ = ["Buffer", "Payload", "decode", "encode", "encode_inline"]
+__all__ = ["Buffer", "Executed", "Payload", "decode", "encode", "encode_inline"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -41,6 +41,12 @@ class Payload(NamedTuple):
     def nbytes(self) -> int:
         """Size of the whole."""
         return len(self.data) + sum(len(b) for b in self.buffers)
+
+
+class Executed(NamedTuple):
+    """The value of a cell: how many there were; what it has shown is output."""
+
+    execution_count: int
 
 
 def _is_plain(obj: Any) -> bool:
