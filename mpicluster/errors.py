@@ -27,6 +27,7 @@ A waiting call that runs out of time raises the builtin ``TimeoutError``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
@@ -48,6 +49,9 @@ __all__ = [
     "TargetError",
     "TaskAborted",
 ]
+
+#: the same cell has other numbers on engines that ran more of them, or fewer
+_CELL_NUMBER = re.compile(r"(?<=<ipython-input-)\d+-")
 
 
 class ClusterError(Exception):
@@ -201,7 +205,7 @@ class CompositeError(RemoteError):
         return [f"... and {more} more"] if more else []
 
     def _rendered(self, render: Callable[[Exception], list[str]]) -> list[str]:
-        groups = _alike(self.errors, lambda e: (_summary(e), getattr(e, "traceback", "")))
+        groups = _alike(self.errors, lambda e: (_summary(e), _CELL_NUMBER.sub("", getattr(e, "traceback", ""))))
         lines: list[str] = []
         for alike in groups[: self.tb_limit]:
             lines += [*([""] if lines else []), _headers(alike), *render(alike[0])]

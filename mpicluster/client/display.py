@@ -227,13 +227,12 @@ def stream_output(result: AsyncResult) -> Iterator[None]:
 # -- afterwards ------------------------------------------------------------------------------------------------------------
 
 
-def display_outputs(result: AsyncResult, groupby: str, *, result_only: bool = False) -> None:
-    """`AsyncResult.display_outputs`."""
+def display_outputs(result: AsyncResult, groupby: str, *, result_only: bool = False, labelled: bool | None = None) -> None:
+    """`AsyncResult.display_outputs`. ``labelled``: whether it is said which engine has written what; if there are several, by default."""
     if groupby not in ("type", "engine", "order"):
         raise ValueError(f"groupby must be 'type', 'engine' or 'order', not {groupby!r}")
     result.wait()
-    labelled = not result._single
-    flow = Flow(screens.screen(), labelled=labelled, alone=not labelled)
+    flow = Flow(screens.screen(), labelled=not result._single if labelled is None else labelled, alone=result._single)
     tasks = [(result._engine_of(i), result._written[i]) for i in range(len(result._replies)) if i in result._written]
     try:
         if groupby == "engine" and not result_only:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from IPython import get_ipython
 from IPython.core import magic_arguments as arguments
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, no_var_expand
+from IPython.core.magic import Magics, magics_class, no_var_expand
 
 from mpicluster.client import progress
-from mpicluster.client.display import Follower
+from mpicluster.client.display import Follower, display_outputs
 from mpicluster.errors import AlreadyDisplayedError, ClusterError
 
 if TYPE_CHECKING:
@@ -82,14 +82,7 @@ def _known(shell: Any, suffix: str) -> ParallelMagics | None:
 
 
 def _register(shell: Any, view: DirectView | None, suffix: str) -> None:
-    magics = ParallelMagics(shell, view, suffix)
-    line: dict[str, Any] = {f"px{suffix}": magics.px, f"autopx{suffix}": magics.autopx}
-    line |= {f"pxresult{suffix}": magics.pxresult, f"pxconfig{suffix}": magics.pxconfig}
-    if not suffix:
-        line["result"] = magics.pxresult
-    for name, function in line.items():
-        shell.register_magic_function(function, "line", name)
-    shell.register_magic_function(magics.cell_px, "cell", f"px{suffix}")
+    shell.register_magics(ParallelMagics(shell, view, suffix))
 
 
 # -- options ---------------------------------------------------------------------------------------------------------------
@@ -103,7 +96,7 @@ def targets_of(text: str) -> Any:
     UsageError
         it is none of these.
     """
-    text = text.strip()
+    text = text.strip().strip("'\"")
     if text == "all":
         return "all"
     words = [w.strip() for w in text.strip("[]()").split(",") if w.strip()]
@@ -159,11 +152,17 @@ def _output_options(f: Any) -> Any:
     return f
 
 
+@magics_class  # type: ignore[untyped-decorator]
 class ParallelMagics(Magics):  # type: ignore[misc]
     """The magics of one suffix. ``view`` is where they run; its attributes are the defaults that `%pxconfig` sets."""
 
     def __init__(self, shell: Any, view: DirectView | None, suffix: str) -> None:
         super().__init__(shell)
+        line = {f"px{suffix}": self.px, f"autopx{suffix}": self.autopx}
+        line |= {f"pxresult{suffix}": self.pxresult, f"pxconfig{suffix}": self.pxconfig}
+        if not suffix:
+            line["result"] = self.pxresult
+        self.magics = {"line": line, "cell": {f"px{suffix}": self.cell_px}}
         self.suffix = suffix
         self.given = view
         #: what the last cell gave
@@ -228,7 +227,7 @@ class ParallelMagics(Magics):  # type: ignore[misc]
         if self.last_result is None:
             raise UsageError(f"there is no result yet: %pxresult{self.suffix} shows that of the last %px{self.suffix}")
         self._save(self.last_result, options.save)
-        self.last_result.display_outputs(options.groupby or "type")
+        display_outputs(self.last_result, options.groupby or "type", labelled=True)
         self.last_result.get()
 
     @arguments.magic_arguments()  # type: ignore[untyped-decorator]
@@ -302,7 +301,7 @@ class ParallelMagics(Magics):  # type: ignore[misc]
         after = self.progress_after if progress_after is None else progress_after
         self._wait(result, stream and groupby is None, after, self.signal_on_interrupt if number is None else number)
         if not stream or groupby is not None:
-            result.display_outputs(groupby or "type")
+            display_outputs(result, groupby or "type", labelled=True)
             result.get()
         return None
 
