@@ -48,6 +48,8 @@ __all__ = [
     "StdinNotImplementedError",
     "TargetError",
     "TaskAborted",
+    "appearance",
+    "headings",
 ]
 
 #: the same cell has other numbers on engines that ran more of them, or fewer
@@ -197,15 +199,14 @@ class CompositeError(RemoteError):
 
     def __str__(self) -> str:
         groups = _alike(self.errors, _summary)
-        lines = [f"{_headers(alike)} {_summary(alike[0])}" for alike in groups[: self.tb_limit]]
-        return "\n".join([self.message, *lines, *self._rest(groups)])
+        return "\n".join([self.message, *headings(self.errors)[: self.tb_limit], *self._rest(groups)])
 
     def _rest(self, groups: list[list[Exception]]) -> list[str]:
         more = sum(map(len, groups[self.tb_limit :]))
         return [f"... and {more} more"] if more else []
 
     def _rendered(self, render: Callable[[Exception], list[str]]) -> list[str]:
-        groups = _alike(self.errors, lambda e: (_summary(e), _CELL_NUMBER.sub("", getattr(e, "traceback", ""))))
+        groups = _alike(self.errors, appearance)
         lines: list[str] = []
         for alike in groups[: self.tb_limit]:
             lines += [*([""] if lines else []), _headers(alike), *render(alike[0])]
@@ -253,6 +254,16 @@ class AlreadyDisplayedError(RemoteError):
         return [f"{count} error{'s' if count != 1 else ''}"]
 
     colored_traceback = render_traceback
+
+
+def appearance(error: Exception) -> tuple[str, str]:
+    """What a person sees of an error: equal for engines that failed alike."""
+    return _summary(error), _CELL_NUMBER.sub("", getattr(error, "traceback", ""))
+
+
+def headings(errors: Sequence[Exception]) -> list[str]:
+    """One line for each kind among these errors: the engines, type and text."""
+    return [f"{_headers(alike)} {_summary(alike[0])}" for alike in _alike(errors, _summary)]
 
 
 def _alike(errors: Sequence[Exception], key: Callable[[Exception], Any]) -> list[list[Exception]]:

@@ -21,10 +21,11 @@ _AROUND = 2
 
 
 def as_wanted(lines: list[str]) -> list[str]:
-    """Lines as they are, or without colours where the IPython that runs here has none."""
+    """Lines as they are where IPython runs here, unless it shows no colours; without colours elsewhere."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return [_ANSI.sub("", line) for line in lines] if str(getattr(shell, "colors", "")).lower() == "nocolor" else lines
+    coloured = shell is not None and str(shell.colors).lower() != "nocolor"
+    return lines if coloured else [_ANSI.sub("", line) for line in lines]
 
 
 def paint(traceback: str) -> list[str]:
@@ -41,7 +42,7 @@ def paint(traceback: str) -> list[str]:
         if frame is not None:
             sent = following.strip() if following.startswith("    ") else ""
             skip = bool(sent)
-            painted += _frame(frame["file"], int(frame["line"]), frame["name"] + (frame["arguments"] or ""), sent)
+            painted += [*_frame(frame["file"], int(frame["line"]), frame["name"] + (frame["arguments"] or ""), sent), ""]
         elif set(line) == {"-"} or line.startswith(" "):
             painted.append(f"{_RED}{line}{_RESET}" if line.startswith("-") else line)
         else:
@@ -62,7 +63,7 @@ def _frame(file: str, line: int, name: str, sent: str) -> Iterator[str]:
         return
     first = max(1, line - _AROUND)
     for number, text in enumerate(_highlighted(source[first - 1 : line + _AROUND]), first):
-        arrow = f"{'-' * max(1, 6 - len(str(number)))}> {number}" if number == line else f"{number:>8}"
+        arrow = f"{'-' * max(1, 5 - len(str(number)))}> {number}" if number == line else f"{number:>7}"
         yield f"{_GREEN}{arrow}{_RESET} {text}"
 
 

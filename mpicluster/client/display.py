@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mpicluster.client import screen as screens
 from mpicluster.client.lines import Lines
 from mpicluster.client.screen import Screen, Source
-from mpicluster.errors import RemoteError
+from mpicluster.errors import RemoteError, appearance, headings
 from mpicluster.serial.failure import compose
 from mpicluster.wire.messages import DATA, DISPLAY, STDERR, STDOUT, Piece
 
@@ -30,7 +30,8 @@ _BATCH = 0.02
 #: How often unfinished lines are looked at.
 _TICK = 0.1
 #: Errors that come within this time are shown together, those that are alike as one.
-_ERRORS_TOGETHER = 0.25
+_ERRORS_TOGETHER = 1.0
+_RED, _PLAIN = "\x1b[31m", "\x1b[39m"
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 
 
@@ -75,7 +76,7 @@ class Flow:
             return
         label = ""
         if self._labelled:
-            label = f"Out[{engine}:{output['execution_count']}]:" if kind == "execute_result" else f"[output:{engine}]"
+            label = f"{_RED}Out[{engine}:{output['execution_count']}]:{_PLAIN}" if kind == "execute_result" else f"[output:{engine}]"
         self.screen.show(_placed(output, engine), label)
 
     def tick(self, now: float) -> None:
@@ -114,6 +115,7 @@ class Follower:
         #: errors that are to be shown, and since when
         self._failed: list[Exception] = []
         self._failed_at = 0.0
+        self._seen: set[tuple[str, str]] = set()
         self.shown_errors = 0
         with result._arrival:  # what was, and all that comes: nothing in between
             #: whether somebody else follows already
@@ -130,7 +132,7 @@ class Follower:
         result = self._result
         with result._arrival:
             log = result.log if result.log is not None else deque()
-            pieces = list(log)
+            pieces = sorted(log, key=lambda x: x[0])  # what comes at the same time is shown in the order of the engines
             log.clear()
             done = self._waiting - result._missing
             self._waiting -= done
@@ -161,8 +163,16 @@ class Follower:
             self._failed.append(error)
 
     def _show_errors(self) -> None:
-        errors, self._failed = self._failed, []
-        self.shown_errors += len(errors)
+        failed, self._failed = self._failed, []
+        self.shown_errors += len(failed)
+        again = [e for e in failed if appearance(e) in self._seen]
+        errors = [e for e in failed if appearance(e) not in self._seen]
+        self._seen |= set(map(appearance, errors))
+        if again:
+            lines = [f"{heading} (as above)" for heading in headings(again)]
+            self._flow.screen.error(type(again[0]).__name__, str(again[0]), lines, lines)
+        if not errors:
+            return
         error: Exception = errors[0]
         if len(errors) > 1:
             error = compose(errors, self._result._name, len(errors), "tasks")

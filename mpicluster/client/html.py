@@ -91,7 +91,7 @@ def result_html(result: AsyncResult) -> str:
     bar = f'<div style="{_TRACK}"><div style="height:100%;width:{share:.1f}%;background:{colour}"></div></div>'
     name = escape(result.label or result._name)
     kind = type(result).__name__
-    about = f"{state} {_dim(f'{result.elapsed:.3g} s')}"
+    about = f"{state} {_dim(_seconds(result.elapsed))}"
     return _card(f"{kind}: {name}", about, bar, _by_engine(result, [r for r in replies if r is not None]))
 
 
@@ -107,7 +107,7 @@ def _by_engine(result: AsyncResult, replies: list[Any]) -> str:
         error = ""
         if bad:
             error = _dot("error", f"{len(bad)} failed" if len(messages) > 1 else _what(result, bad[0]))
-        rows.append((str(engine) if engine >= 0 else "", str(len(messages)), f"{seconds:.3g} s", error or _dot("ok", "ok")))
+        rows.append((str(engine) if engine >= 0 else "", str(len(messages)), _seconds(seconds), error or _dot("ok", "ok")))
     return _table(("engine", "tasks", "time", "state"), rows) if rows else ""
 
 
@@ -143,6 +143,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     more = f'<div style="{_DIM}">… and {len(rows) - _ROWS} more</div>' if len(rows) > _ROWS else ""
     body = "".join(f'<tr style="background:none">{line}</tr>' for line in lines)
     return f'<table style="border-collapse:collapse;margin:.4em 0 0 0;border:none">{body}</table>{more}'
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if seconds >= 60 else f"{seconds:.3g} s"
 
 
 def _count(n: int, noun: str) -> str:

@@ -152,7 +152,7 @@ def _output_options(f: Any) -> Any:
     return f
 
 
-@magics_class  # type: ignore[untyped-decorator]
+@magics_class
 class ParallelMagics(Magics):  # type: ignore[misc]
     """The magics of one suffix. ``view`` is where they run; its attributes are the defaults that `%pxconfig` sets."""
 

@@ -5,15 +5,17 @@ A bar is shown where a person looks on, a terminal or a notebook, and nowhere el
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from html import escape
 from typing import TYPE_CHECKING, Any
 
-from mpicluster.client.screen import in_notebook
+from mpicluster.client.screen import in_notebook, ipython
 from mpicluster.wire.messages import OK
 
 if TYPE_CHECKING:
@@ -48,14 +50,15 @@ class Bar:
     shown
         whether to show it; where a person looks on, if not given.
     widget
-        whether it is a notebook widget; in a notebook that has widgets, if not given.
+        whether it is tqdm's notebook widget, which needs ipywidgets. By default a notebook shows a bar that needs nothing, and that is
+        still there when the notebook was saved.
     """
 
     def __init__(self, total: int, what: str, unit: str, *, shown: bool | None = None, widget: bool | None = None) -> None:
         self._total = total
         self._what = what
         self._unit = unit
-        self._shown = interactive() if shown is None else shown
+        self.shown = interactive() if shown is None else shown
         self._widget = widget
         self._bar: Any = None
         self._began = time.time()
@@ -67,12 +70,11 @@ class Bar:
 
     def update(self, done: int) -> None:
         """So many are done."""
-        if not self._shown:
+        if not self.shown:
             return
         if self._bar is None:
-            self._bar = _tqdm(self._widget)(
-                total=self._total, desc=self._what, unit=self._unit, leave=True, mininterval=0.05, file=sys.stderr
-            )
+            kind: Any = _widget() if self._widget else _NotebookBar if in_notebook() else _tqdm().tqdm
+            self._bar = kind(total=self._total, desc=self._what, unit=self._unit, file=sys.stderr)
             self._bar.start_t = self._began
         self._bar.n = done
         self._bar.refresh()
@@ -90,18 +92,50 @@ class Bar:
         self.close()
 
 
-def _tqdm(widget: bool | None) -> Any:
-    if widget or (widget is None and in_notebook()):
-        try:
-            import ipywidgets  # noqa: F401  # what tqdm's widget is made of
-            from tqdm.notebook import tqdm as notebook_bar
-        except ImportError:
-            pass
-        else:
-            return notebook_bar
-    from tqdm import tqdm as text_bar
+def _tqdm() -> Any:
+    import tqdm
 
-    return text_bar
+    return tqdm
+
+
+def _widget() -> Any:
+    from tqdm.notebook import tqdm as notebook_bar
+
+    return notebook_bar
+
+
+class _NotebookBar:
+    """tqdm's numbers beside a bar of HTML, in a display that is updated."""
+
+    def __init__(self, *, total: int, desc: str, unit: str, file: Any) -> None:
+        self.n, self.start_t = 0, time.time()
+        self._total, self._desc, self._unit = total, desc, unit
+        self._display = f"mpicluster-bar-{os.getpid()}-{next(_numbers)}"
+        self._drawn = ""
+
+    def refresh(self) -> None:
+        meter = _tqdm().tqdm.format_meter
+        elapsed = time.time() - self.start_t
+        text = meter(self.n, self._total, elapsed, ncols=80, prefix=self._desc, unit=self._unit)
+        numbers = meter(
+            self.n, self._total, elapsed, prefix=self._desc, unit=self._unit, bar_format="{n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}]"
+        )
+        share = 100.0 * self.n / self._total if self._total else 100.0
+        html = (
+            f'<div style="display:flex;align-items:center;gap:.8em">{escape(self._desc)}'
+            f'<div style="flex:0 1 24em;height:8px;border-radius:4px;background:rgba(128,128,128,.25);overflow:hidden">'
+            f'<div style="height:100%;width:{share:.1f}%;background:{"#2e9e5b" if self.n >= self._total else "#3b82c4"}"></div></div>'
+            f'<span style="opacity:.65">{escape(numbers)}</span></div>'
+        )
+        bundle = {"text/plain": text, "text/html": html}
+        ipython().display_pub.publish(data=bundle, metadata={}, transient={"display_id": self._display}, update=bool(self._drawn))
+        self._drawn = html
+
+    def close(self) -> None:
+        """The last state stays."""
+
+
+_numbers = itertools.count()
 
 
 def _watch(
@@ -153,7 +187,7 @@ def _unit(result: AsyncResult) -> str:
 def wait_with_bar(result: AsyncResult) -> AsyncResult:
     """Wait for a result, behind a bar if it takes long; whatever becomes of it."""
     bar = Bar(len(result), result._name, _unit(result))
-    if bar._shown:
+    if bar.shown:
         _watch(result._client, result._arrival, bar, lambda: result.progress, result.done, interval=0.1, timeout=None, after=LONG)
     return result
 

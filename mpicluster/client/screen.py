@@ -140,6 +140,7 @@ class Screen:
     def show(self, output: dict[str, Any], label: str) -> None:
         """Show a display, or the value of a cell, under a label (none if empty)."""
         self.break_line()
+        (label,) = as_wanted([label])
         data: dict[str, Any] = output.get("data", {})
         text = data.get("text/plain", "")
         shell = ipython()

@@ -24,6 +24,8 @@ from mpicluster.wire.messages import DISPLAY
 
 __all__ = ["EngineShell", "display", "make_shell"]
 
+_OWN_FOLDER = __file__.rpartition("/engine/")[0] + "/"
+
 
 class _Publisher(DisplayPublisher):  # type: ignore[misc]
     """What `display` calls."""
@@ -98,14 +100,12 @@ class EngineShell(InteractiveShell):  # type: ignore[misc]
         if error is not self._raised:
             return ""
         self._raised = self._shown = None
-        tb = error.__traceback__
-        while tb is not None and tb.tb_frame.f_code is not InteractiveShell.run_code.__code__ and tb.tb_next is not None:
-            tb = tb.tb_next  # ours, and the event loop's
+        tb = _of_the_user(error.__traceback__)
         try:
             if isinstance(error, SyntaxError):
                 lines = self.SyntaxTB.structured_traceback(type(error), error, [])
             else:
-                lines = self.InteractiveTB.structured_traceback(type(error), error, tb or error.__traceback__)
+                lines = self.InteractiveTB.structured_traceback(type(error), error, tb, tb_offset=0)
             return "\n".join(lines)
         except Exception as e:  # noqa: BLE001 - source that changed, a __str__ that fails: there is the plain traceback
             return f"[the traceback cannot be shown in colour: {type(e).__name__}]\n"
@@ -141,6 +141,21 @@ def make_shell(module: types.ModuleType, recorder: Recorder) -> EngineShell:
     sys.stdout, sys.stderr = streams
     shell._recorder = recorder
     return shell
+
+
+def _of_the_user(tb: types.TracebackType | None) -> types.TracebackType | None:
+    """A traceback without the frames before the cell, and without those of this package."""
+    frames: list[types.TracebackType] = []
+    while tb is not None:
+        if tb.tb_frame.f_code is InteractiveShell.run_code.__code__:
+            frames.clear()
+        elif not tb.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
+            frames.append(tb)
+        tb = tb.tb_next
+    kept: types.TracebackType | None = None
+    for frame in reversed(frames):
+        kept = types.TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return kept
 
 
 def _portable(content: Any) -> Any:

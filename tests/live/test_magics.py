@@ -147,7 +147,6 @@ def test_a_streamed_failure_is_shown_once(run, capsys):
         run("%%px\nx = 1\n1 / 0")
     shown = capsys.readouterr().out
     assert shown.count("Traceback (most recent call last)") == 1
-    assert "[0,1,2,3:execute]:" in shown
     assert "----> 2 1 / 0" in shown
     assert shown.rstrip().endswith("4 errors")
     assert isinstance(caught.value.original, ZeroDivisionError)
