@@ -19,6 +19,8 @@ class Lines:
         #: lines that may still change, and where writing goes on
         self._lines = [""]
         self._row = self._column = 0
+        #: how far up it has moved before: nested bars come back to lines that they have left
+        self._reach = 0
         #: whether the open lines have been rewritten, as progress bars do
         self.rewritten = False
 
@@ -38,8 +40,9 @@ class Lines:
             return complete
         for token in _CONTROL.split(text):
             self._write(token)
-        complete, self._lines = self._lines[: self._row], self._lines[self._row :]
-        self._row = 0
+        done = max(0, self._row - self._reach)
+        complete, self._lines = self._lines[:done], self._lines[done:]
+        self._row -= done
         self.rewritten = (self.rewritten and any(self._lines)) or bool(_REWRITES.search(text.rpartition("\n")[2]))
         return [line.rstrip() for line in complete]
 
@@ -57,6 +60,7 @@ class Lines:
         elif token.startswith("\x1b[") and _CONTROL.fullmatch(token):
             number = int(token[2:-1] or 0)
             if token.endswith("A"):
+                self._reach = max(self._reach, min(self._row, max(1, number)))
                 self._row = max(0, self._row - max(1, number))
             elif token.endswith("K"):
                 self._lines[self._row] = {0: line[: self._column], 1: " " * self._column + line[self._column :]}.get(number, "")
@@ -77,5 +81,5 @@ class Lines:
     def end(self) -> list[str]:
         """The stream has ended, or something else comes in between: what is open is complete."""
         rest = self.open
-        self._lines, self._row, self._column, self.rewritten = [""], 0, 0, False
+        self._lines, self._row, self._column, self._reach, self.rewritten = [""], 0, 0, 0, False
         return rest

@@ -455,6 +455,10 @@ class AsyncResult(Future[Any]):
 
         return stream_output(self)
 
+    def wait_for_output(self, timeout: float | None = -1) -> bool:
+        """`wait`: output is complete when the result is there."""
+        return self.wait(timeout)
+
     def wait_interactive(
         self, interval: float = 0.1, timeout: float | None = -1, widget: bool | None = None, return_when: str = "ALL_COMPLETED"
     ) -> bool:

@@ -31,6 +31,8 @@ def lines(*pieces: str) -> tuple[list[str], list[str]]:
         (["\r\x1b[32m10%\x1b[0m", "\r\x1b[32m9%\x1b[0m"], [], ["\x1b[32m9%\x1b[0m"]),
         (["\x1b[31mred\x1b[0m\n"], ["\x1b[31mred\x1b[0m"], []),
         (["\router 0%", "\n\rinner 0%\x1b[A", "\n\rinner 50%\x1b[A", "\router 50%"], [], ["outer 50%", "inner 50%"]),
+        (["\router 0%", "\n\rinner\x1b[A", "\n", "\rinner\x1b[A", "\n\r     \r\x1b[A", "\router 1%"], [], ["outer 1%"]),
+        (["\ra", "\n\rb\x1b[A", "\n", "c\n", "d\n"], ["a", "c"], ["d"]),
         (["\rbar", "\r   \r", "after\n"], ["after"], []),
         (["x\r\x1b[2Ky\n"], ["y"], []),
         (["one\ntwo\x1b[Jx\n"], ["one", "twox"], []),
