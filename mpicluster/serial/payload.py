@@ -52,7 +52,7 @@ class Executed(NamedTuple):
 def _is_plain(obj: Any) -> bool:
     """Whether the C pickler alone does: nothing in it comes from the session, or from a package of its own."""
     kind = type(obj)
-    if kind in _ATOMS:
+    if kind in _ATOMS or kind is Executed:
         return True
     if (kind is tuple or kind is list) and len(obj) <= 16:
         return all(_is_plain(x) for x in obj)
