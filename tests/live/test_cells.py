@@ -63,7 +63,7 @@ def display_something():
 
 def test_functions_show_figures_and_displays(rc):
     figures = rc[:].apply_async(show_a_figure)
-    assert figures.get(timeout=TIMEOUT) == [[]] * len(rc)
+    assert figures.get(timeout=4 * TIMEOUT) == [[]] * len(rc)
     assert all("image/png" in x["data"] for (x,) in figures.outputs)
     displays = rc[:].apply_async(display_something)
     displays.get(timeout=TIMEOUT)
@@ -162,8 +162,8 @@ def test_an_unfinished_line_is_shown_while_its_task_runs(rc, tmp_path):
 
 def test_output_of_threads_is_in_order(rc):
     code = (
-        "import threading\n"
-        "def say(k):\n    for i in range(100): print(k, i)\n"
+        "import sys, threading\n"
+        "def say(k):\n    for i in range(100): sys.stdout.write(f'{k} {i}\\n')\n"
         "threads = [threading.Thread(target=say, args=(k,)) for k in range(4)]\n"
         "for t in threads: t.start()\nfor t in threads: t.join()"
     )
