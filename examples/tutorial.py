@@ -159,9 +159,9 @@ def remote_imports(dview):
     except mpicluster.CompositeError as e:
         text = "\n".join(e.render_traceback())
         show("dview.apply(normalize_vector, x)", text)
-        check("a header for each engine", all(f"[{i}:apply]:" in text for i in range(4)))
-        check("the error of each engine", text.count("NameError: name 'numpy' is not defined") == 4)
-        check("where it was raised", text.count("in normalize_vector(v)") == 4)
+        check("a header for all engines that failed alike", "[0,1,2,3:apply]:" in text)
+        check("their error, once", text.count("NameError: name 'numpy' is not defined") == 1)
+        check("where it was raised", text.count("in normalize_vector(v)") == 1)
         check("its type is kept", isinstance(e, NameError))
     else:
         check("numpy is not imported on the engines", holds=False)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         ProtocolError,
         RemoteError,
         SerializationError,
+        StdinNotImplementedError,
         TargetError,
         TaskAborted,
         TaskRejectError,
@@ -91,6 +92,7 @@ __all__ = [
     "RemoteError",
     "RemoteFunction",
     "SerializationError",
+    "StdinNotImplementedError",
     "TargetError",
     "TaskAborted",
     "TaskRejectError",
@@ -101,6 +103,7 @@ __all__ = [
     "depend",
     "dependent",
     "interactive",
+    "load_ipython_extension",
     "parallel",
     "register_joblib_backend",
     "remote",
@@ -141,6 +144,13 @@ _HOMES = {
     "use_pickle": "client.remote",
 }
 _MODULES = ("error", "errors")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext mpicluster``: the magics ``%px``, ``%%px``, ``%autopx``, ``%pxresult`` and ``%pxconfig``."""
+    from mpicluster.client.magics import load
+
+    load(shell)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Every exception that mpicluster raises. Imports nothing of ours.
+"""Every exception that mpicluster raises. Imports nothing of ours but `tracebacks`, and that when IPython shows one.
 
 ::
 
@@ -7,7 +7,8 @@
     │   ├── TargetError (IndexError)           no such engine, or no engine at all in the selection
     │   ├── ClosedError (RuntimeError)         the client, or the cluster behind it, was closed
     │   ├── FlagError (KeyError, TypeError)    a view has no such flag
-    │   └── SerializationError (TypeError)     an object cannot travel
+    │   ├── SerializationError (TypeError)     an object cannot travel
+    │   └── StdinNotImplementedError (EOFError, NotImplementedError)   input() on an engine, where nobody can type
     ├── where it runs
     │   ├── NoCluster (ConnectionError)        nothing to connect to
     │   ├── LaunchError (RuntimeError)         the cluster did not start
@@ -37,7 +38,8 @@ A waiting call that runs out of time raises the builtin ``TimeoutError``. `TaskT
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -60,15 +62,20 @@ __all__ = [
     "ProtocolError",
     "RemoteError",
     "SerializationError",
+    "StdinNotImplementedError",
     "TargetError",
     "TaskAborted",
     "TaskRejectError",
     "TaskTimeout",
     "TimeoutError",
     "UnmetDependency",
+    "appearance",
+    "headings",
 ]
 
 TimeoutError = builtins.TimeoutError  # noqa: A001 - which IPython Parallel has here too
+#: the same cell has other numbers on engines that ran more of them, or fewer
+_CELL_NUMBER = re.compile(r"(?<=<ipython-input-)\d+-")
 
 
 class ClusterError(Exception):
@@ -94,6 +101,10 @@ class FlagError(ClusterError, KeyError, TypeError):
 
 class SerializationError(ClusterError, TypeError):
     """An object cannot be sent: it does not pickle, or does not unpickle at the other end."""
+
+
+class StdinNotImplementedError(ClusterError, EOFError, NotImplementedError):
+    """Code on an engine asks for what a person types, and there is none: it is also an `EOFError`, as at the end of any input."""
 
 
 class NoCluster(ClusterError, ConnectionError):
@@ -161,13 +172,16 @@ class RemoteError(ClusterError):
         the engine's traceback, as text;
     ``engine_info``
         where: a dict of ``engine_id``, ``rank``, ``host``, ``pid`` and ``method`` (``"apply"``, ``"execute"``, ...); empty if
-        several engines raised.
+        several engines raised;
+    ``rendered``
+        the traceback of a cell as its IPython shows it, with colour codes; empty otherwise.
     """
 
     ename: str = ""
     evalue: str = ""
     traceback: str = ""
     engine_info: dict[str, Any] = {}  # replaced on each instance
+    rendered: str = ""
 
     def __str__(self) -> str:
         return f"{self.ename}: {self.evalue}\n{self.where()}" if self.ename else super().__str__()
@@ -192,9 +206,20 @@ class RemoteError(ClusterError):
         """Print what `render_traceback` gives."""
         print("\n".join(self.render_traceback()))
 
-    def _render_traceback_(self) -> list[str]:
+    def colored_traceback(self) -> list[str]:
+        """`render_traceback` for a person: in colour, with the lines of source around."""
+        return [self.header(), *self._colored()]
+
+    def _colored(self) -> list[str]:
+        from mpicluster.tracebacks import paint
+
+        return self.rendered.splitlines() if self.rendered else paint(self.traceback)
+
+    def _render_traceback_(self, *_ipython: Any, **_options: Any) -> list[str]:
         """Called by IPython, which then shows the engine's traceback instead of the client's."""
-        return self.render_traceback()
+        from mpicluster.tracebacks import as_wanted
+
+        return as_wanted(self.colored_traceback())
 
 
 class CompositeError(RemoteError):
@@ -204,7 +229,7 @@ class CompositeError(RemoteError):
         the exceptions, in the order of the targets.
     """
 
-    #: how many tracebacks `render_traceback` writes out in full
+    #: how many different tracebacks are written out in full
     tb_limit = 4
 
     def __init__(self, message: str, errors: Sequence[Exception]) -> None:
@@ -228,18 +253,29 @@ class CompositeError(RemoteError):
         ]
 
     def __str__(self) -> str:
-        lines = [f"{_header(e)} {_summary(e)}" for e in self.errors[: self.tb_limit]]
-        more = len(self.errors) - self.tb_limit
-        return "\n".join([self.message, *lines, *([f"... and {more} more"] if more > 0 else [])])
+        groups = _alike(self.errors, _summary)
+        return "\n".join([self.message, *headings(self.errors)[: self.tb_limit], *self._rest(groups)])
+
+    def _rest(self, groups: list[list[Exception]]) -> list[str]:
+        more = sum(map(len, groups[self.tb_limit :]))
+        return [f"... and {more} more"] if more else []
+
+    def _rendered(self, render: Callable[[Exception], list[str]]) -> list[str]:
+        groups = _alike(self.errors, appearance)
+        lines: list[str] = []
+        for alike in groups[: self.tb_limit]:
+            lines += [*([""] if lines else []), _headers(alike), *render(alike[0])]
+        rest = self._rest(groups)
+        return [*lines, "", *rest] if rest else lines
 
     def render_traceback(self) -> list[str]:
-        """Each engine's traceback under its header, the first `tb_limit` of them."""
-        lines: list[str] = []
-        for e in self.errors[: self.tb_limit]:
-            lines += [""] if lines else []
-            lines += e.render_traceback() if isinstance(e, RemoteError) else [_header(e), *f"{type(e).__name__}: {e}".splitlines()]
-        more = len(self.errors) - self.tb_limit
-        lines += ["", f"... and {more} more"] if more > 0 else []
+        """Each traceback under the engines that had it, the first `tb_limit` of them."""
+        lines = self._rendered(lambda e: (e.traceback if isinstance(e, RemoteError) else _summary(e)).splitlines())
+        return [*lines, *getattr(self, "__notes__", ())]
+
+    def colored_traceback(self) -> list[str]:
+        """`render_traceback` for a person: in colour, with the lines of source around."""
+        lines = self._rendered(lambda e: e._colored() if isinstance(e, RemoteError) else _summary(e).splitlines())
         return [*lines, *getattr(self, "__notes__", ())]
 
     def print_traceback(self, excid: int | None = None) -> None:
@@ -253,28 +289,68 @@ class CompositeError(RemoteError):
 
 
 class AlreadyDisplayedError(RemoteError):
-    """The failure of a cell whose traceback was shown while it ran: it is not shown once more.
+    """What `%px` raises for an error that it has shown while it came.
 
     ``original_error``
-        the failure.
+        the error itself; also the ``__cause__``.
     """
 
-    def __init__(self, original_error: RemoteError) -> None:
-        super().__init__(original_error)
-        self.original_error = original_error
-        self.ename, self.evalue = original_error.ename, original_error.evalue
-        self.traceback, self.engine_info = original_error.traceback, dict(original_error.engine_info)
+    def __init__(self, original: Exception) -> None:
+        super().__init__(original)
+        self.original_error = original
+        self.ename, self.evalue = type(original).__name__, str(original).partition("\n")[0]
+        self.traceback = getattr(original, "traceback", "")
+        self.__cause__ = original
 
-    def __str__(self) -> str:
-        return f"{self.original_error.ename}: {str(self.original_error.evalue).partition(chr(10))[0]} (shown above)"
+    def __reduce__(self) -> tuple[Any, ...]:
+        return AlreadyDisplayedError, (self.original_error,)
 
     def render_traceback(self) -> list[str]:
-        """One line: the rest has been shown."""
-        return [str(self)]
+        """One line: how many errors there were."""
+        count = len(getattr(self.original_error, "errors", [self.original_error]))
+        return [f"{count} error{'s' if count != 1 else ''}"]
+
+    colored_traceback = render_traceback
 
 
-def _header(error: Exception) -> str:
-    return error.header() if isinstance(error, RemoteError) else "[?]:"
+def appearance(error: Exception) -> tuple[str, str]:
+    """What a person sees of an error: equal for engines that failed alike."""
+    return _summary(error), _CELL_NUMBER.sub("", getattr(error, "traceback", ""))
+
+
+def headings(errors: Sequence[Exception]) -> list[str]:
+    """One line for each kind among these errors: the engines, type and text."""
+    return [f"{_headers(alike)} {_summary(alike[0])}" for alike in _alike(errors, _summary)]
+
+
+def _alike(errors: Sequence[Exception], key: Callable[[Exception], Any]) -> list[list[Exception]]:
+    """Errors in groups that look the same, in order of their first."""
+    groups: dict[Any, list[Exception]] = {}
+    for error in errors:
+        groups.setdefault(key(error), []).append(error)
+    return list(groups.values())
+
+
+def _headers(errors: Sequence[Exception]) -> str:
+    """``[0,1,2,3:execute]:`` for all of them; many engines in a row as ``0-63``."""
+    infos = [e.engine_info for e in errors if isinstance(e, RemoteError) and e.engine_info]
+    if not infos:
+        return "[?]:"
+    engines = _numbers(sorted({int(info["engine_id"]) for info in infos}))
+    tasks = f" {len(errors)} tasks" if len(errors) > len({info["engine_id"] for info in infos}) else ""
+    return f"[{engines}:{infos[0].get('method', '?')}]{tasks}:"
+
+
+def _numbers(ids: list[int]) -> str:
+    if len(ids) <= 8:
+        return ",".join(map(str, ids))
+    runs: list[list[int]] = []
+    for i in ids:
+        if runs and runs[-1][1] == i - 1:
+            runs[-1][1] = i
+        else:
+            runs.append([i, i])
+    return ",".join(f"{a}-{b}" if a != b else str(a) for a, b in runs)
 
 
 def _summary(error: Exception) -> str:

@@ -15,7 +15,8 @@ ROOT = Path(mpicluster.__file__).parent
 GROUND = {"errors", "ids", "config"}
 #: who may import whom; a part may always import itself and the ground
 ALLOWED = {
-    "errors": set(),
+    "tracebacks": set(),
+    "errors": {"tracebacks"},  # when IPython shows one
     "error": {"errors"},
     "gone": set(),
     "ids": {"errors"},
@@ -25,7 +26,8 @@ ALLOWED = {
     "serial": GROUND,
     "hub": GROUND | {"wire", "selector"},
     "engine": GROUND | {"wire", "serial", "selector"},
-    "client": GROUND | {"wire", "serial", "selector"},
+    "client": GROUND | {"wire", "serial", "selector", "tracebacks"},
+    "datapub": {"serial", "engine"},
     "launch": GROUND,
     "cluster": GROUND | {"wire", "serial", "hub", "engine", "client", "launch"},
     "cli": GROUND | {"wire", "client", "cluster", "launch"},
@@ -34,7 +36,8 @@ ALLOWED = {
 DOORS = {
     "mpi4py": {"engine.comm", "launch.installed", "launch.mpi"},
     "zmq": {"selector", "hub.router", "hub.gate", "engine.loop", "engine.control", "client.connection", "cluster.worker"},
-    "IPython": {"engine.namespace"},
+    "IPython": {"engine.shell", "client.magics"},
+    "tqdm": {"client.progress"},
     "sqlite3": set(),
     "subprocess": {"launch.process", "launch.hub", "launch.installed", "launch.mpi"},
     "click": {"cli"},
@@ -88,7 +91,7 @@ def test_each_library_has_its_door(library):
 
 def test_importing_loads_nothing_heavy():
     """No MPI, no sockets, no arrays, no shell, nothing optional."""
-    heavy = ("mpi4py", "zmq", "numpy", "IPython", "msgspec", "joblib", "distributed")
+    heavy = ("mpi4py", "zmq", "numpy", "IPython", "msgspec", "tqdm", "joblib", "distributed")
     code = f"import sys, mpicluster; print(*(m for m in {heavy} if m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.feed import WINDOW, Feed
 from mpicluster.client.flags import BALANCED, Flags, labelled
+from mpicluster.client.html import view_html
 from mpicluster.client.mapped import AsyncMapResult, LazyMapIterator
 from mpicluster.client.result import AsyncResult
 from mpicluster.client.view import View, check_callable, flag, name_of, snapshot, waited, zip_items
@@ -60,6 +61,9 @@ class LoadBalancedView(View):
 
     def __repr__(self) -> str:
         return f"<LoadBalancedView {self.targets}>"
+
+    def _repr_html_(self) -> str:
+        return view_html(self, self.targets)
 
     def __len__(self) -> int:
         return len(self._allowed() or self.client.ids)
@@ -166,7 +170,7 @@ class LoadBalancedView(View):
         if count:
             guarded = return_exceptions and chunked and not flags.retries
             self._send_map(result, Guarded(f) if guarded else f, chunks, flags, chunked=chunked, block=block)
-        return waited(result) if block else result
+        return waited(result, bar=True) if block else result
 
     def _call_parts(
         self,
@@ -192,7 +196,7 @@ class LoadBalancedView(View):
         result._made_by(self, flags)
         result._return_exceptions = return_exceptions
         self._send_map(result, f, parts, flags, chunked=False, block=block)
-        return waited(result) if block else result
+        return waited(result, bar=True) if block else result
 
     def _send_map(
         self, result: AsyncResult, f: Callable[..., Any], chunks: Iterable[Any], flags: Flags, *, chunked: bool, block: bool

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mpicluster.client import progress
 from mpicluster.client.awaiting import Connecting
 from mpicluster.client.connection import Connection
 from mpicluster.client.feed import Batch, Feed
@@ -25,6 +27,7 @@ from mpicluster.client.jobs import Jobs
 from mpicluster.client.ledger import Pending
 from mpicluster.client.reply import Reply
 from mpicluster.client.result import AsyncResult
+from mpicluster.client.screen import activate_first
 from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
 from mpicluster.errors import ClosedError, ClusterStopped, EngineError, NoCluster, SerializationError
 from mpicluster.ids import Targets, select
@@ -118,6 +121,8 @@ class Client(Jobs):
             self._await_welcome(timeout if timeout is not None else CONNECT_TIMEOUT)
             if wait:
                 self.wait_for_engines(timeout=timeout if timeout is not None else START_TIMEOUT)
+                if "IPython" in sys.modules:
+                    activate_first(self)
         except BaseException:
             self.close()
             raise
@@ -204,10 +209,25 @@ class Client(Jobs):
         executor: ViewExecutor = self.load_balanced_view(targets).executor
         return executor
 
-    def wait_for_engines(self, n: int | None = None, *, timeout: float | None = None, block: bool = True) -> Future[None] | None:
+    def wait_for_engines(
+        self,
+        n: int | None = None,
+        *,
+        timeout: float | None = None,
+        block: bool = True,
+        interactive: bool | None = None,
+        widget: bool | None = None,
+    ) -> Future[None] | None:
         """Wait until there are ``n`` engines (default: as many as the cluster starts with).
 
-        With ``block=False``, give a future that does.
+        Parameters
+        ----------
+        block
+            False to get a future that waits.
+        interactive
+            whether to show a progress bar; where a person looks on, if not given.
+        widget
+            whether it is a notebook widget; found out if not given.
 
         Raises
         ------
@@ -216,15 +236,16 @@ class Client(Jobs):
         EngineError
             one died, so that they cannot all come.
         """
+        timeout = None if timeout is None or not 0 <= timeout < math.inf else timeout
         if block:
-            self._await_engines(n, None if timeout is None or not 0 <= timeout < math.inf else timeout)
+            self._await_engines(n, timeout, interactive, widget)
             return None
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()
 
         def wait() -> None:
             try:
-                self.wait_for_engines(n, timeout=timeout)
+                self._await_engines(n, timeout, False, None)
             except Exception as e:  # noqa: BLE001 - it is raised by the future
                 future.set_exception(e)
             else:
@@ -233,13 +254,21 @@ class Client(Jobs):
         threading.Thread(target=wait, name="mpicluster-engines", daemon=True).start()
         return future
 
-    def _await_engines(self, n: int | None, timeout: float | None) -> None:
+    def _await_engines(self, n: int | None, timeout: float | None, interactive: bool | None, widget: bool | None) -> None:
+        assert self._welcome is not None
+        wanted = self._welcome.expected if n is None else n
+        if n is None and self._epoch > 0:
+            return  # this cluster goes on with fewer
+
+        def settled() -> bool:
+            return len(self._engines) >= wanted or self._lost is not None or self._epoch > 0
+
+        if not settled() and (progress.interactive() if interactive is None else interactive):
+            progress.wait_engines_interactive(self, wanted, settled, timeout, widget)
+        else:
+            with self._changed:
+                self._changed.wait_for(settled, timeout)
         with self._changed:
-            assert self._welcome is not None
-            wanted = self._welcome.expected if n is None else n
-            if n is None and self._epoch > 0:
-                return  # this cluster goes on with fewer
-            self._changed.wait_for(lambda: len(self._engines) >= wanted or self._lost is not None or self._epoch > 0, timeout)
             if len(self._engines) >= wanted:
                 return
             if self._lost is not None:
@@ -418,9 +447,9 @@ class Client(Jobs):
 
     # -- the cluster -------------------------------------------------------------------------------------------------
 
-    def status(self) -> dict[str, Any]:
+    def status(self, *, timeout: float = CONNECT_TIMEOUT) -> dict[str, Any]:
         """What the hub knows: engines, tasks, clients, what it turned away."""
-        answer: dict[str, Any] = msgspec.json.decode(self._ask(m.Status))
+        answer: dict[str, Any] = msgspec.json.decode(self._ask(m.Status, timeout))
         answer["profile"] = self.contact.profile
         return answer
 
@@ -491,6 +520,27 @@ class Client(Jobs):
             if position != before:
                 before, stalls_at = position, time.monotonic() + _STALLED
             time.sleep(0.002)
+
+    # -- in IPython --------------------------------------------------------------------------------------------------
+
+    def activate(self, targets: Targets = "all", suffix: str = "") -> Any:
+        """Have the magics ``%px``, ``%%px``, ``%autopx``, ``%pxresult`` and ``%pxconfig``, with ``suffix``, run on these engines.
+
+        Returns their `DirectView`, which blocks. The first client that is made in IPython does this by itself.
+
+        Raises
+        ------
+        RuntimeError
+            this is not IPython.
+        """
+        view = self.direct_view(targets, block=True)
+        view.activate(suffix)
+        return view
+
+    def _repr_html_(self) -> str:
+        from mpicluster.client.html import client_html
+
+        return client_html(self)
 
     def __enter__(self) -> Client:
         return self
@@ -590,7 +640,7 @@ class Client(Jobs):
             pending = self._pending.get(message.task)
             slot = None if pending is None else pending.slots if isinstance(pending.slots, int) else pending.slots.get(message.engine)
         if pending is not None and slot is not None:
-            pending.result._write(slot, message.output)
+            pending.result._write(slot, message.output, message.engine)
 
     def _deliver(self, message: m.Result, buffers: Sequence[Any]) -> None:
         with self._guard:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.flags import DIRECT, Flags, labelled
+from mpicluster.client.html import view_html
 from mpicluster.client.imports import sync_imports
 from mpicluster.client.mapped import AsyncMapResult, LazyMapIterator
 from mpicluster.client.result import AsyncResult
@@ -49,6 +50,9 @@ class DirectView(View):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.targets}>"
+
+    def _repr_html_(self) -> str:
+        return view_html(self, self.targets)
 
     def __len__(self) -> int:
         return len(self._ids(None)[0])
@@ -152,9 +156,15 @@ class DirectView(View):
         block: bool | None = None,
         label: str | None = None,
     ) -> AsyncResult:
-        """Run code in the engines' namespaces, as a cell of their IPython shells. Returns the `AsyncResult` in any case."""
+        """Run code in the engines' namespaces, as a cell of their IPython shells. Returns the `AsyncResult` in any case.
+
+        Its values are `ExecuteReply`. With ``silent`` the cell is not counted nor kept in ``In`` and ``Out``, and the value of its last
+        expression is not shown; what it prints and displays is kept in either case.
+        """
         block = self._blocks(block)
-        result = self._send("execute", code, targets=targets, block=block, label=label)
+        result = self._send("execute", (code, silent), targets=targets, block=block, label=label)
+        if not silent:
+            result.code = code
         if block:
             waited(result)
         return result
@@ -162,6 +172,18 @@ class DirectView(View):
     def run(self, filename: str, targets: Targets = None, block: bool | None = None, label: str | None = None) -> AsyncResult:
         """Run a script of this machine on the engines: its text is sent."""
         return self.execute(Path(filename).expanduser().read_text(encoding="utf-8"), targets=targets, block=block, label=label)
+
+    def activate(self, suffix: str = "") -> None:
+        """Have the magics ``%px``, ``%%px``, ``%autopx``, ``%pxresult`` and ``%pxconfig`` of this IPython, with ``suffix``, use this view.
+
+        Raises
+        ------
+        RuntimeError
+            this is not IPython.
+        """
+        from mpicluster.client.magics import activate
+
+        activate(self, suffix)
 
     def sync_imports(self, local: bool = True, quiet: bool = False) -> AbstractContextManager[None]:
         """Imports in this ``with`` block happen on the engines too (and here, unless ``local=False``), aliases included."""
@@ -346,7 +368,7 @@ class DirectView(View):
         result = AsyncMapResult(self.client, name_of(f), [len(p[0]) for p in parts], ordered=ordered, chunked=True, dist=dist)
         result._return_exceptions = return_exceptions
         self._spread(result, Guarded(f) if return_exceptions else f, ids, "map", [(part,) for part in parts], flags, block=block)
-        return waited(result) if block else result
+        return waited(result, bar=True) if block else result
 
     def _call_parts(
         self,
@@ -371,7 +393,7 @@ class DirectView(View):
         )
         result._return_exceptions = return_exceptions
         self._spread(result, f, ids[: len(parts)], "apply", [(part, {}) for part in parts], flags, block=block)
-        return waited(result) if block else result
+        return waited(result, bar=True) if block else result
 
     def _spread(
         self, result: AsyncResult, f: Any, ids: list[int], kind: str, arguments: list[tuple[Any, ...]], flags: Flags, *, block: bool

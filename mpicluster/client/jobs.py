@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from mpicluster.client import progress
 from mpicluster.client.ledger import Ledger, Pending
 from mpicluster.client.result import AsyncResult
 from mpicluster.ids import Targets, parse_task_id, select, task_id
@@ -70,6 +71,11 @@ class Jobs:
             self._wait_for(job, None if until is None else max(0.0, until - time.monotonic()))
             for job in (self._results_under_way() if jobs is None else _several(jobs))
         )
+
+    def wait_interactive(self, jobs: Any = None, interval: float = 1.0, timeout: float | None = -1.0) -> bool:
+        """`wait`, behind a progress bar that counts tasks; drawn anew every ``interval`` seconds, where a person looks on."""
+        chosen = self._results_under_way() if jobs is None else [j for j in _several(jobs) if isinstance(j, AsyncResult)]
+        return progress.wait_all_interactive(chosen, interval=interval, timeout=timeout)
 
     def _wait_for(self, job: Any, timeout: float | None) -> bool:
         if isinstance(job, AsyncResult):

@@ -39,6 +39,8 @@ class Recorded:
     #: the view that made it, and a person's word for it
     _view: View | None = None
     label = ""
+    #: the code, if it is a cell that was not run silently
+    code: str | None = None
     #: ids of the tasks that it waits for, and that it is to be near to
     _after: list[str] | None = None
     _follow_ids: list[str] | None = None
@@ -50,6 +52,8 @@ class Recorded:
         self._written: dict[int, Written] = {}
         #: the client's numbers of its tasks: runs of slots, each with the first of them and the engines if it is one for several
         self._runs: list[tuple[int, int, Sequence[int] | None]] = []
+        #: engines of slots that have written and have not ended
+        self._places: dict[int, int] = {}
 
     def _made_by(self, view: View, flags: Flags) -> None:
         """Note whose call it is, and what was asked."""
@@ -86,6 +90,17 @@ class Recorded:
             return task_id(self._client.id, task + slot - start)
         return task_id(self._client.id, task, engines[slot - start])
 
+    def _engine_of(self, slot: int) -> int | None:
+        """Where a slot ran or runs, as far as that is known."""
+        reply = self._replies[slot]
+        if reply is not None:
+            return reply.message.engine if reply.message.engine >= 0 else None
+        return self._places.get(slot)
+
+    def _slots_on(self, engine: int) -> list[int]:
+        """Slots that are for this engine."""
+        return [start + engines.index(engine) for start, _, engines in self._runs if engines is not None and engine in engines]
+
     @property
     def msg_ids(self) -> list[str]:
         """Ids of the tasks, in order of slots: unique for ever, and known to the hub's history."""
@@ -100,7 +115,7 @@ class Recorded:
         return records[0] if self._single else records
 
     def _record(self, slot: int, reply: Reply | None) -> Metadata:
-        record = Metadata(msg_id=self._id_of(slot), submitted=_moment(self._submitted), label=self.label or None)
+        record = Metadata(msg_id=self._id_of(slot), submitted=_moment(self._submitted), label=self.label or None, execute_input=self.code)
         record.update(after=self._after, follow=self._follow_ids)
         if reply is not None:
             x = reply.message

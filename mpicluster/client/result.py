@@ -12,15 +12,19 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, 
 from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.awaiting import value_of, values_of
+from mpicluster.client.executed import ExecuteReply
 from mpicluster.client.metadata import Written
 from mpicluster.client.parts import join, split
 from mpicluster.client.record import Recorded
 from mpicluster.client.replies import replies
 from mpicluster.client.reply import Abandoned, Reply, value_of_reply
 from mpicluster.serial.failure import compose
+from mpicluster.serial.payload import Executed
 from mpicluster.wire import messages as m
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mpicluster.client.client import Client
     from mpicluster.client.feed import Feed
 
@@ -87,6 +91,7 @@ class AsyncResult(Recorded, Future[Any]):
                 if self._replies[slot] is None:
                     self._replies[slot] = reply
                     self._missing -= 1
+                    self._places.pop(slot, None)
                     if reply.message.output:
                         self._keep(slot, reply.message.output)
                 self._failed |= reply.message.outcome != m.OK
@@ -112,19 +117,31 @@ class AsyncResult(Recorded, Future[Any]):
         else:
             self.set_result(None)  # likewise the value
 
-    def _write(self, slot: int, pieces: Sequence[m.Piece]) -> None:
-        """A slot's task writes while it runs."""
+    def _write(self, slot: int, pieces: Sequence[m.Piece], engine: int) -> None:
+        """A slot's task writes while it runs on that engine."""
         with self._arrival:
+            self._places[slot] = engine
             self._keep(slot, pieces)
             self._arrival.notify_all()
             sharing = self._sharing.get(slot, ()) if self._sharing else ()
         for result, own in sharing:
-            result._write(own, pieces)
+            result._write(own, pieces, engine)
 
     def _keep(self, slot: int, pieces: Sequence[m.Piece]) -> None:
         self._written.setdefault(slot, Written()).add(pieces)
         if self.log is not None:
             self.log.extend((slot, piece) for piece in pieces)
+
+    def _slot_error(self, slot: int) -> Exception | None:
+        """What a slot failed with; None for what only failed because another did."""
+        reply = self._replies[slot]
+        if reply is None or reply.message.outcome in (m.OK, m.ABANDONED):
+            return None
+        try:
+            self._decode_slot(reply)
+        except Exception as e:  # noqa: BLE001 - the remote failure, of any type
+            return e
+        return None
 
     def _fail(self, error: Exception) -> None:
         """No answer will come any more; called in the listening thread, or by `close`."""
@@ -144,7 +161,12 @@ class AsyncResult(Recorded, Future[Any]):
 
     def _decode_slot(self, reply: Reply) -> Any:
         balanced = bool(self._runs) and self._runs[0][2] is None
-        return value_of_reply(reply, self._name, balanced=balanced)
+        value = value_of_reply(reply, self._name, balanced=balanced)
+        return self._executed(reply, value) if type(value) is Executed else value
+
+    def _executed(self, reply: Reply, value: Executed) -> ExecuteReply:
+        same = [slot for slot in self._slots_on(reply.message.engine) if self._replies[slot] == reply]
+        return ExecuteReply(value.execution_count, self._record(same[0], reply))
 
     def _resolve(self) -> None:
         with self._decoding:
@@ -454,6 +476,53 @@ class AsyncResult(Recorded, Future[Any]):
             there are none, they are of different clients, or one has no parts.
         """
         return join(results, AsyncResult)
+
+    # -- showing it --------------------------------------------------------------------------------------------------
+
+    def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
+        """Show what was written and displayed, and what the cells evaluated to, here; waits for all of it.
+
+        Parameters
+        ----------
+        groupby
+            ``"type"``: all of standard output, then standard error, then displays; ``"engine"``: all of one engine, then of the next, in
+            the order in which it was written; ``"order"``: like ``"type"``, but the first display of each engine, then the second, ...
+        result_only
+            only what the cells evaluated to.
+        """
+        from mpicluster.client.display import display_outputs
+
+        display_outputs(self, groupby, result_only=result_only)
+
+    def stream_output(self) -> AbstractContextManager[None]:
+        """``with ar.stream_output():`` shows what is written, displayed and raised as it comes: what was before, and what comes until the
+        block ends."""
+        from mpicluster.client.display import stream_output
+
+        return stream_output(self)
+
+    def wait_interactive(
+        self, interval: float = 0.1, timeout: float | None = -1, widget: bool | None = None, return_when: str = "ALL_COMPLETED"
+    ) -> bool:
+        """`wait`, behind a progress bar where a person looks on; whether it is done.
+
+        Parameters
+        ----------
+        interval
+            seconds between looks.
+        widget
+            whether the bar is a notebook widget; found out if not given.
+        return_when
+            ``"FIRST_EXCEPTION"`` or ``"FIRST_COMPLETED"`` to return earlier.
+        """
+        from mpicluster.client.progress import wait_interactive
+
+        return wait_interactive(self, interval=interval, timeout=timeout, widget=widget, return_when=return_when)
+
+    def _repr_html_(self) -> str:
+        from mpicluster.client.html import result_html
+
+        return result_html(self)
 
     # -- ending it ---------------------------------------------------------------------------------------------------
 

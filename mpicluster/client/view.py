@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.flags import Flags, with_flags
+from mpicluster.client.progress import wait_with_bar
 from mpicluster.client.result import AsyncResult
 from mpicluster.config import INLINE_UP_TO
 from mpicluster.errors import ClusterError
@@ -227,9 +228,11 @@ class View:
         return function.data, encode((args, kwargs), limit, f"the arguments of {name_of(f)}")
 
 
-def waited(result: AsyncResult) -> Any:
-    """The value of a result whose caller waits. Ctrl-C ends what it waits for, of which nobody else knows."""
+def waited(result: AsyncResult, *, bar: bool = False) -> Any:
+    """The value of a result whose caller waits, behind a ``bar`` if it takes long. Ctrl-C ends what nobody else knows of."""
     try:
+        if bar:
+            wait_with_bar(result)
         return result.get()
     except KeyboardInterrupt:
         try:

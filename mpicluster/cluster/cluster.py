@@ -201,7 +201,7 @@ class Cluster:
                 if here >= n:
                     line.done(here)
                     return
-                self._client.wait_for_engines(min(here + 1, n), timeout=0.2)
+                self._client.wait_for_engines(min(here + 1, n), timeout=0.2, interactive=False)
             except TimeoutError:
                 continue
             except ClusterError as e:

@@ -1,4 +1,4 @@
-"""One line on stderr while a cluster starts, where a person looks on."""
+"""What a person sees while a cluster starts: a bar on stderr, or a line in a log that was asked for."""
 
 from __future__ import annotations
 
@@ -6,49 +6,43 @@ import sys
 import time
 from types import TracebackType
 
-__all__ = ["Progress", "is_interactive"]
+from mpicluster.client.progress import Bar, interactive
 
-
-def is_interactive() -> bool:
-    """Whether a person looks on: stderr is a terminal, or this is a notebook."""
-    shell = sys.modules.get("IPython")
-    if shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell":
-        return True
-    return sys.stderr is not None and sys.stderr.isatty()
+__all__ = ["Progress"]
 
 
 class Progress:
-    """``Starting 4 engines with Open MPI 5.0.11 ... 4 of 4 in 1.8 s``."""
+    """A bar where a person looks on, ``Starting 4 engines with Open MPI 5.0.11 ... 4 of 4 in 1.8 s`` where one was asked for."""
 
     def __init__(self, n: int, mpi: str, *, shown: bool | None = None) -> None:
-        self._head = f"Starting {n} engine{'s' if n != 1 else ''} with {mpi} ..."
+        head = f"Starting {n} engine{'s' if n != 1 else ''} with {mpi}"
+        looks_on = interactive()
+        self._bar = Bar(n, head, "engine", shown=looks_on and shown is not False)
+        self._line = f"{head} ..." if shown and not looks_on else ""
         self._n = n
-        self._shown = is_interactive() if shown is None else shown
-        self._redraws = self._shown and is_interactive()
         self._began = time.monotonic()
         self._finished = False
 
     def _write(self, text: str) -> None:
-        if self._shown:
+        if self._line:
             print(text, end="", file=sys.stderr, flush=True)
 
     def update(self, here: int) -> None:
         """So many are there."""
-        if self._redraws:
-            self._write(f"\r{self._head} {here} of {self._n}")
+        self._bar.update(here)
 
     def done(self, here: int) -> None:
         """All are there."""
-        took = time.monotonic() - self._began
-        if self._redraws:
-            self._write("\r")
-        self._write(f"{self._head if self._redraws else ''} {here} of {self._n} in {took:.1f} s\n")
+        self._bar.update(here)
+        self._write(f" {here} of {self._n} in {time.monotonic() - self._began:.1f} s\n")
         self._finished = True
 
     def __enter__(self) -> Progress:
-        self._write(self._head)
+        self._write(self._line)
+        self._bar.update(0)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._bar.close()
         if not self._finished:
             self._write("\n")

@@ -16,7 +16,7 @@ from mpicluster.engine.namespace import Namespace
 from mpicluster.engine.warden import Warden
 from mpicluster.serial import functions
 from mpicluster.serial.buffers import copy
-from mpicluster.serial.payload import Payload, decode, encode
+from mpicluster.serial.payload import Executed, Payload, decode, encode
 from mpicluster.wire.messages import Assign
 
 __all__ = ["Executor", "Outcome"]
@@ -167,8 +167,9 @@ class Executor:
         sequences, *own = argument
         return list(map(own[0] if own else self._function(task), *sequences))
 
-    def _execute(self, task: Assign, argument: Any, door: Door) -> None:
-        self._namespace.execute(argument)
+    def _execute(self, task: Assign, argument: Any, door: Door) -> Executed:
+        code, silent = argument
+        return Executed(self._namespace.execute(code, silent=silent))
 
     def _push(self, task: Assign, argument: dict[str, Any], door: Door) -> None:
         for name, value in argument.items():

@@ -84,7 +84,7 @@ class Engine:
         self._selector = Selector()
         self._source = self._selector.register(self._socket)
         self._selector.register(self.control.end_of_waits)
-        self.namespace = Namespace()
+        self.namespace = Namespace(self.recorder)
         self._give_names()
         self._epoch_given = world.epoch
         self._executor = Executor(self.namespace, self.warden)
@@ -258,7 +258,7 @@ class Engine:
         }
         try:
             _advise(error)
-            return capture(error, where)
+            return capture(error, where, self.namespace.render(error))
         except BaseException as e:  # noqa: BLE001 - a class of the user's may do anything, and this engine goes on
             text = f"a {type(error).__name__} was raised that cannot be described: that failed with {type(e).__name__}"
             return capture(RuntimeError(text), where)

@@ -1,12 +1,20 @@
-"""What user code sees on an engine: the module ``__main__``."""
+"""What user code sees on an engine: the module ``__main__``, and the builtins that IPython users expect."""
 
 from __future__ import annotations
 
 import builtins
+import getpass
+import importlib.util
+import os
 import sys
 import types
-from typing import Any
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from typing import Any, NoReturn
 
+from mpicluster import engine
+from mpicluster.engine.output import Recorder
+from mpicluster.errors import StdinNotImplementedError
 from mpicluster.serial.functions import bind_namespace
 
 __all__ = ["Namespace"]
@@ -15,15 +23,26 @@ __all__ = ["Namespace"]
 class Namespace:
     """The user's module. ``values`` is its dict: one object for the engine's whole life."""
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         self.module = types.ModuleType("__main__", "The namespace of this engine.")
         self.values: dict[str, Any] = self.module.__dict__
         self.values["__builtins__"] = builtins  # as every module has it that was executed
         self._given: dict[str, Any] = {}
         self._start = dict(self.values)
+        self._recorder = recorder
+        self._shell: Any = None
         sys.modules["__main__"] = self.module  # classes defined here are found by name
         bind_namespace(self.values)
-        self._shell: Any = None
+        self._prepare_process()
+
+    def _prepare_process(self) -> None:
+        """Have the shell made when user code first needs it, without importing IPython before."""
+        engine.current_recorder = self._recorder
+        builtins.input = _no_input
+        getpass.getpass = _no_password
+        builtins.display = _display  # type: ignore[attr-defined]
+        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # figures are shown as in a notebook
+        sys.meta_path.insert(0, _Watch(self.shell))
 
     def give(self, **names: Any) -> None:
         """Set names that belong to the engine (``comm``, ``rank``, ``size``), unless the user has taken them."""
@@ -43,28 +62,22 @@ class Namespace:
         bind_namespace(self.values)
 
     def shell(self) -> Any:
-        """The IPython shell of this namespace, made at first use: importing IPython takes longer than MPI's start."""
+        """The IPython shell of this namespace."""
         if self._shell is None:
-            from IPython.core.interactiveshell import InteractiveShell
-            from traitlets.config import Config
+            from mpicluster.engine.shell import make_shell
 
-            settings = Config()
-            settings.HistoryManager.enabled = False
-            settings.InteractiveShell.colors = "nocolor"
-            out = sys.stdout, sys.stderr
-            make: Any = InteractiveShell
-            self._shell = make(config=settings, user_module=self.module, user_ns=self.values)
-            self._shell.ask_exit = sys.exit  # what `exit` does
-            self._shell.showtraceback = self._shell.showsyntaxerror = _show_nothing  # the error goes to the client
-            sys.stdout, sys.stderr = out
+            self._shell = make_shell(self.module, self._recorder)
         return self._shell
 
-    def execute(self, code: str) -> None:
-        """Run code as a cell of the shell, magics included; raises what it raises."""
-        result = self.shell().run_cell(code, store_history=False, silent=True)
-        error = result.error_before_exec or result.error_in_exec
-        if error is not None:
-            raise error
+    def execute(self, code: str, *, silent: bool = True) -> int:
+        """Run code as a cell of the shell, magics included; raises what it raises. Returns the cell's number."""
+        count: int = self.shell().execute(code, silent=silent)
+        return count
+
+    def render(self, error: BaseException) -> str:
+        """The traceback of a cell that just failed, in colour; empty for what is no cell, which must stay cheap."""
+        text: str = self._shell.render(error) if self._shell is not None else ""
+        return text
 
     def get(self, name: str) -> Any:
         """The value of a name; dots and other expressions are evaluated."""
@@ -81,5 +94,55 @@ class Namespace:
             self.values[name] = value
 
 
-def _show_nothing(*_args: Any, **_options: Any) -> None:
-    """Stands for what would print a traceback on the engine."""
+class _Watch:
+    """Sees IPython being imported by user code: from then on, who asks for the current shell gets this engine's."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._making = False
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None) -> ModuleSpec | None:
+        if name != "IPython.core.interactiveshell":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def then_watch(module: types.ModuleType) -> None:
+                execute(module)
+                self._watch(module)
+
+            spec.loader.exec_module = then_watch  # type: ignore[method-assign]
+        return spec
+
+    def _watch(self, module: Any) -> None:
+        original = module.InteractiveShell.initialized
+
+        def initialized(_cls: Any) -> bool:
+            if not original() and not self._making:
+                self._making = True
+                try:
+                    self._shell()
+                finally:
+                    self._making = False
+            return bool(original())
+
+        module.InteractiveShell.initialized = classmethod(initialized)
+
+
+def _display(*objects: Any, **options: Any) -> Any:
+    """IPython's ``display``, which imports it first."""
+    from mpicluster.engine.shell import display
+
+    return display(*objects, **options)
+
+
+def _no_input(prompt: object = "") -> NoReturn:
+    """Stands for ``input``."""
+    raise StdinNotImplementedError(f"input({str(prompt)!r}) was called on an engine, where nobody can type: pass the value as an argument")
+
+
+def _no_password(prompt: str = "Password: ", *_args: Any, **_options: Any) -> NoReturn:
+    """Stands for ``getpass.getpass``."""
+    raise StdinNotImplementedError(f"getpass({prompt!r}) was called on an engine, where nobody can type: pass the value as an argument")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from mpicluster.config import CHUNK, MAX_OUTPUT
-from mpicluster.wire.messages import STDERR, STDOUT, Output, Piece
+from mpicluster.wire.messages import DATA, STDERR, STDOUT, Output, Piece
 
 __all__ = ["Recorder"]
 
@@ -36,15 +36,23 @@ class Recorder:
         self._seq = 0
         self._written: deque[tuple[int, str | bytes]] = deque()
         self._size = 0
+        #: what was published and not sent yet, the newest of each name
+        self._published: dict[str, bytes] = {}
         #: how many `Output` of this assignment have been taken
         self._taken = 0
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - for the life of the process
         self.out, self.err = _Stream(self, STDOUT, sys.stdout), _Stream(self, STDERR, sys.stderr)
         sys.stdout, sys.stderr = self.out, self.err
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        """A child of this engine writes to the engine's log: nobody would send what it records."""
+        self._seq = 0
 
     def begin(self, seq: int) -> None:
         """What is written from now on is this assignment's."""
         self._written.clear()
+        self._published.clear()
         self._size = self._taken = 0
         self._seq = seq
 
@@ -73,9 +81,20 @@ class Recorder:
             self.on_write()
         return True
 
+    def publish(self, name: str, payload: bytes) -> bool:
+        """Keep a published value, in the place of an older one that was not sent yet; False when no assignment runs."""
+        if not self._seq:
+            return False
+        first = not self._written and not self._published
+        with self._lock:
+            self._published[name] = payload
+        if first:
+            self.on_write()
+        return True
+
     def take(self) -> Output | None:
         """What was written and not taken before; called by the control thread, which sends it."""
-        if not self._written:
+        if not self._written and not self._published:
             return None
         with self._lock:
             seq, pieces = self._seq, self._pieces(CHUNK)
@@ -87,7 +106,7 @@ class Recorder:
     def end(self) -> tuple[list[Output], list[Piece], int]:
         """The assignment ends: messages to send before its result, what is to go with the result, and how many were sent in all."""
         seq = self._seq
-        if not self._written and not self._taken:
+        if not self._written and not self._published and not self._taken:
             self._seq = 0
             return [], [], 0
         with self._lock:
@@ -102,7 +121,8 @@ class Recorder:
 
     def _pieces(self, limit: int) -> list[Piece]:
         """Take about ``limit`` bytes of what was written, neighbours of one kind put together."""
-        pieces: list[Piece] = []
+        published, self._published = self._published, {}
+        pieces: list[Piece] = [(DATA, name.encode() + b"\0" + payload) for name, payload in published.items()]
         texts: list[str] = []
         size, last = 0, 0
         while self._written and size < limit:

@@ -27,7 +27,7 @@ _LEFT_BEHIND = frozenset({"args", "obj", "exceptions"})
 _OWN_FOLDER = __file__.rpartition("/serial/")[0] + "/"
 
 
-class Failure(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is known of an exception where it was raised."""
 
     ename: str
@@ -37,15 +37,21 @@ class Failure(msgspec.Struct, frozen=True):
     info: dict[str, int | str]
     #: the exception itself, pickled; empty if it does not pickle
     pickled: bytes
+    #: the traceback in colour, of a cell
+    rendered: str = ""
 
 
 _decoder = msgspec.msgpack.Decoder(Failure)
 
 
-def capture(error: BaseException, info: dict[str, int | str]) -> bytes:
-    """Put an exception that was just caught into bytes. Never raises on account of the exception."""
+def capture(error: BaseException, info: dict[str, int | str], rendered: str = "") -> bytes:
+    """Put an exception that was just caught into bytes. Never raises on account of the exception.
+
+    ``rendered``: its traceback in colour, where somebody has made one.
+    """
     text = _text(error)
-    failure = Failure(type(error).__name__, _short(text), _short(_clean(_render(error, text))), info, _pack(error, text))
+    trace = _short(_clean(_render(error, text)))
+    failure = Failure(type(error).__name__, _short(text), trace, info, _pack(error, text), _short(_clean(rendered)))
     return msgspec.msgpack.encode(failure)
 
 
@@ -101,6 +107,8 @@ def restore(data: bytes) -> RemoteError:
         error = RemoteError(failure.evalue)
     error.ename, error.evalue, error.traceback = failure.ename, failure.evalue, failure.traceback
     error.engine_info = dict(failure.info)
+    if failure.rendered:
+        error.rendered = failure.rendered
     return error
 
 

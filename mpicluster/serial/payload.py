@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from mpicluster.errors import SerializationError
 from mpicluster.serial import functions
 
-__all__ = ["Buffer", "Payload", "Unresolved", "decode", "encode", "encode_inline"]
+__all__ = ["Buffer", "Executed", "Payload", "Unresolved", "decode", "encode", "encode_inline"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -47,10 +47,16 @@ class Payload(NamedTuple):
         return len(self.data) + sum(len(b) for b in self.buffers)
 
 
+class Executed(NamedTuple):
+    """The value of a cell: how many there were; what it has shown is output."""
+
+    execution_count: int
+
+
 def _is_plain(obj: Any) -> bool:
     """Whether the C pickler alone does: nothing in it comes from the session, or from a package of its own."""
     kind = type(obj)
-    if kind in _ATOMS:
+    if kind in _ATOMS or kind is Executed:
         return True
     if (kind is tuple or kind is list) and len(obj) <= 16:
         return all(_is_plain(x) for x in obj)

@@ -83,7 +83,8 @@ COLLECTIVES = ("", "bcast", "scatter", "gather", "reduce", "spmd", "coalesce")
 
 
 #: Something that a task has written: where, and what. UTF-8 for `STDOUT` and `STDERR`; for `DISPLAY`, an output as notebooks have it
-#: (output_type display_data, execute_result, update_display_data or clear_output), as JSON; for `DATA`, what was published, as a payload.
+#: (output_type display_data, execute_result, update_display_data or clear_output), as JSON; for `DATA`, a value that was
+#: published: its name, a zero byte, and the value as a payload.
 Piece: TypeAlias = tuple[int, bytes]
 STDOUT, STDERR, DISPLAY, DATA = 1, 2, 3, 4
 

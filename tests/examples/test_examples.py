@@ -51,7 +51,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 def test_the_tutorial_is_reproduced(folder):
     said = run(folder, "tutorial.py")
     assert "The tutorial is reproduced: 45 checks." in said
-    assert "[3:apply]:" in said
+    assert "[0,1,2,3:apply]:" in said
     assert "importing numpy on engine(s)" in said
 
 
