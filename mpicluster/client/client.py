@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 _log = logging.getLogger(__name__)
-#: A payload under way that does not move for so long is not waited for at the end.
-_STALLED = 1.0
+#: A payload that does not move for so long is not waited for at the end: one that nobody has asked for, and one that is on its way.
+_UNASKED, _STALLED = 1.0, 10.0
 #: How long a thread waits before it looks whether it was interrupted.
 _LOOK_UP = 0.5
 
@@ -507,7 +507,7 @@ class Client(Jobs):
             callbacks.shutdown(wait=False)
 
     def _finish_uploads(self) -> None:
-        """Wait until all that was asked for is sent; no longer than `_STALLED` without progress."""
+        """Wait until all that was asked for is sent; no longer than `_UNASKED` or `_STALLED` without progress."""
         if self._connection.inherited or self._connection.in_listener:
             return
         before, stalls_at = -1, math.inf
@@ -518,7 +518,8 @@ class Client(Jobs):
             if not under_way or time.monotonic() >= stalls_at:
                 return
             if position != before:
-                before, stalls_at = position, time.monotonic() + _STALLED
+                moving = any(outgoing.position or outgoing.credit for outgoing in under_way)
+                before, stalls_at = position, time.monotonic() + (_STALLED if moving else _UNASKED)
             time.sleep(0.002)
 
     # -- in IPython --------------------------------------------------------------------------------------------------
