@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mpicluster.client.balanced import LoadBalancedView
     from mpicluster.client.client import Client
     from mpicluster.client.direct import DirectView
+    from mpicluster.client.hubresult import AsyncHubResult
     from mpicluster.client.result import AsyncResult
     from mpicluster.cluster.cluster import Cluster
     from mpicluster.errors import (
@@ -23,16 +24,20 @@ if TYPE_CHECKING:
         LaunchError,
         NoCluster,
         NoEnginesRegistered,
+        NoHistory,
+        NotKept,
         ProtocolError,
         RemoteError,
         SerializationError,
         TargetError,
         TaskAborted,
+        UnknownTask,
     )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncHubResult",
     "AsyncResult",
     "Client",
     "ClosedError",
@@ -46,15 +51,19 @@ __all__ = [
     "LoadBalancedView",
     "NoCluster",
     "NoEnginesRegistered",
+    "NoHistory",
+    "NotKept",
     "ProtocolError",
     "RemoteError",
     "SerializationError",
     "TargetError",
     "TaskAborted",
+    "UnknownTask",
     "__version__",
 ]
 
 _HOMES = {
+    "AsyncHubResult": "client.hubresult",
     "AsyncResult": "client.result",
     "Client": "client.client",
     "Cluster": "cluster.cluster",

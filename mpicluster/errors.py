@@ -6,7 +6,8 @@
     ├── what you asked for
     │   ├── TargetError (IndexError)           no such engine, or no engine at all in the selection
     │   ├── ClosedError (RuntimeError)         the client, or the cluster behind it, was closed
-    │   └── SerializationError (TypeError)     an object cannot travel
+    │   ├── SerializationError (TypeError)     an object cannot travel
+    │   └── UnknownTask (KeyError)             the hub remembers no such task
     ├── where it runs
     │   ├── NoCluster (ConnectionError)        nothing to connect to
     │   ├── LaunchError (RuntimeError)         the cluster did not start
@@ -15,6 +16,8 @@
     │   └── ClusterStopped (ConnectionError)   the cluster ended while work was under way
     ├── what became of a task
     │   ├── TaskAborted (CancelledError)       cancelled before it started
+    │   ├── NoHistory (RuntimeError)           the hub keeps no history, or cannot any more
+    │   ├── NotKept (LookupError)              a value is too large for the hub to have kept it
     │   └── RemoteError                        your function raised; also has the type it raised
     │       └── CompositeError                 several did
     └── ours
@@ -38,11 +41,14 @@ __all__ = [
     "LaunchError",
     "NoCluster",
     "NoEnginesRegistered",
+    "NoHistory",
+    "NotKept",
     "ProtocolError",
     "RemoteError",
     "SerializationError",
     "TargetError",
     "TaskAborted",
+    "UnknownTask",
 ]
 
 
@@ -84,6 +90,20 @@ class ClusterStopped(ClusterError, ConnectionError):
 
 class TaskAborted(ClusterError, CancelledError):
     """The task was cancelled before it started."""
+
+
+class UnknownTask(ClusterError, KeyError):
+    """The hub remembers no such task: it was never submitted to this cluster, or has been forgotten."""
+
+    __str__ = Exception.__str__  # a KeyError shows its text in quotes
+
+
+class NoHistory(ClusterError, RuntimeError):
+    """The hub keeps no history: it was started without one, or could not write it any more. `Client.status` says which."""
+
+
+class NotKept(ClusterError, LookupError):
+    """The task is remembered, its value is not: it was too large, or the history had no room."""
 
 
 class ProtocolError(ClusterError, ValueError):

@@ -33,7 +33,7 @@ DOORS = {
     "mpi4py": {"engine.world", "launch.installed", "launch.mpi"},
     "zmq": {"selector", "hub.router", "hub.gate", "engine.loop", "engine.control", "client.connection", "cluster.worker"},
     "IPython": {"engine.namespace"},
-    "sqlite3": set(),
+    "sqlite3": {"hub.store"},
     "subprocess": {"launch.process", "launch.hub", "launch.installed", "launch.mpi"},
     "click": {"cli"},
 }

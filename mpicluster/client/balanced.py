@@ -49,7 +49,16 @@ class LoadBalancedView(View):
         if self.retries < 0:
             raise ValueError(f"retries must not be negative, is {self.retries}")
         self.client._submit(
-            result, slot, kind, targets=None, allowed=self._allowed(), data=data, fn=fn, buffers=buffers, retries=self.retries
+            result,
+            slot,
+            kind,
+            targets=None,
+            allowed=self._allowed(),
+            data=data,
+            fn=fn,
+            buffers=buffers,
+            retries=self.retries,
+            history=self.history,
         )
 
     def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, block: bool) -> AsyncResult:

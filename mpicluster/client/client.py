@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mpicluster.client.connection import Connection
+from mpicluster.client.history import Remembering
+from mpicluster.client.names import Names
 from mpicluster.client.result import AsyncResult, Reply
 from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
 from mpicluster.errors import ClosedError, ClusterStopped, EngineError, NoCluster, SerializationError
@@ -43,7 +45,7 @@ class _Pending(NamedTuple):
     slots: dict[int, int] | int
 
 
-class Client:
+class Client(Remembering):
     """A connection to a cluster, and a handle on all its engines. Thread-safe.
 
     Parameters
@@ -83,6 +85,7 @@ class Client:
             self.contact = contact_file.load(Path(contact))
         else:
             self.contact = _find(profile, cluster, timeout)
+        super().__init__()
         #: whether views made from now on wait for their results
         self.block = False
         #: guards everything below: a plain lock, which Ctrl-C cannot leave locked
@@ -219,14 +222,23 @@ class Client:
         buffers: Sequence[Buffer] = (),
         collective: str = "",
         retries: int = 0,
+        terms: m.Terms | None = None,
+        history: Names | None = None,
+        first: int | None = None,
     ) -> None:
-        """Send one `Submit` whose answers go to the slots of ``result`` from ``first_slot`` on."""
+        """Send one `Submit` whose answers go to the slots of ``result`` from ``first_slot`` on.
+
+        ``history`` is that of a view, ``first`` a number that was reserved.
+        """
         count = len(data) if targets is None else 1
         sizes = [memoryview(b).nbytes for b in buffers] if buffers else []
         with self._guard:
             if self._lost is not None:
                 raise self._kind(f"there is no cluster to work on: {self._lost}")
-            first, self._next_task = self._next_task, self._next_task + count
+            if first is None:
+                first, self._next_task = self._next_task, self._next_task + count
+            for names in (self._names,) if history is None else (self._names, history):
+                names.add(self.id, first, count, targets)
             if targets is None:
                 for i in range(count):
                     self._pending[first + i] = _Pending(result, first_slot + i)
@@ -236,7 +248,7 @@ class Client:
                 result._number(first_slot, first, targets)
             if buffers:
                 self._uploads[first] = (-1, buffers, Outgoing(buffers))
-        message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries)
+        message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries, terms)
         try:
             self._connection.say([message])
         except (ClosedError, ClusterStopped, SerializationError):
@@ -409,16 +421,23 @@ class Client:
                 self._changed.notify_all()
         elif isinstance(message, m.Verdict):
             self._on_answer(message.request, message.cancelled)
+        elif isinstance(message, m.Answer):
+            if not self._on_answer(message.request, message) and message.error:
+                self._on_late_refusal(message)
+        elif isinstance(message, m.Recalled):
+            self._on_recalled(message)
         elif isinstance(message, m.StatusReply):
             self._on_answer(message.request, message.text)
         elif isinstance(message, m.Farewell):
             self._on_lost(message.reason)
 
-    def _on_answer(self, number: int, value: Any) -> None:
+    def _on_answer(self, number: int, value: Any) -> bool:
+        """Whether somebody waits for it."""
         with self._guard:
             answer = self._questions.pop(number, None)
         if answer is not None:
             answer.set_result(value)
+        return answer is not None
 
     def _on_result(self, message: m.Result) -> None:
         if message.sizes and message.outcome in (m.OK, m.FAILED):
@@ -520,7 +539,9 @@ class Client:
             if self._lost is None:
                 self._lost, self._kind = reason, kind
             results = {p.result for p in self._pending.values()}
+            results |= {r for r in self._recalls.values() if isinstance(r, AsyncResult)}
             self._pending.clear()
+            self._recalls.clear()
             self._uploads.clear()
             self._downloads.clear()
             questions = list(self._questions.values())

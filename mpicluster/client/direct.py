@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mpicluster.client.client import Client
 
-__all__ = ["DirectView"]
+__all__ = ["DirectView", "joined"]
 
 _OPS = ("sum", "prod", "min", "max", "land", "lor", "lxor", "band", "bor", "bxor")
 
@@ -83,6 +83,7 @@ class DirectView(View):
             fn=fn,
             buffers=snapshot(argument.buffers, block=block),
             collective=collective,
+            history=self.history,
         )
         return result
 
@@ -186,6 +187,7 @@ class DirectView(View):
             bulk=raw.tobytes() if small else b"",
             buffers=() if small else snapshot([raw.data], block=block),
             collective="scatter",
+            history=self.history,
         )
         return _maybe_waited(result, block=block)
 
@@ -201,7 +203,7 @@ class DirectView(View):
             lambda limit: (b"", encode(key, limit)),
             targets=targets,
             block=True,
-            assemble=lambda values: _joined(values[0], dist),
+            assemble=lambda values: joined(values[0], dist),
             collective="gather",
         )
         return result.get() if self._blocks(block) else result
@@ -248,9 +250,11 @@ class DirectView(View):
         if any(argument.buffers for _, argument in packed) or sum(len(argument.data) for _, argument in packed) > MAX_FRAME // 2:
             for i, (own_fn, argument) in enumerate(packed):
                 buffers = snapshot(argument.buffers, block=block)
-                self.client._submit(result, i, "map", targets=[ids[i]], data=[argument.data], fn=own_fn, buffers=buffers)
+                self.client._submit(
+                    result, i, "map", targets=[ids[i]], data=[argument.data], fn=own_fn, buffers=buffers, history=self.history
+                )
         else:
-            self.client._submit(result, 0, "map", targets=ids, data=[argument.data for _, argument in packed], fn=fn)
+            self.client._submit(result, 0, "map", targets=ids, data=[argument.data for _, argument in packed], fn=fn, history=self.history)
         return result.get() if block else result
 
     @staticmethod
@@ -293,7 +297,7 @@ def _maybe_waited(result: AsyncResult, *, block: bool) -> AsyncResult | None:
     return None
 
 
-def _joined(gathered: Any, dist: str) -> Any:
+def joined(gathered: Any, dist: str) -> Any:
     """The value of a gather, from what the root collected."""
     kind, content, *sizes = gathered
     if kind == "objects":

@@ -26,7 +26,7 @@ from mpicluster.wire import messages as m
 if TYPE_CHECKING:
     from mpicluster.client.client import Client
 
-__all__ = ["AsyncMapResult", "AsyncResult", "Reply"]
+__all__ = ["AsyncMapResult", "AsyncResult", "Reply", "moment"]
 
 #: results that somebody is to be told of: they, and their clients, are kept until then
 _awaited: set[Future[Any]] = set()
@@ -336,11 +336,11 @@ class AsyncResult(Future[Any]):
         return records[0] if self._single else records
 
     def _record(self, slot: int, reply: Reply | None) -> Metadata:
-        record = Metadata(msg_id=self._id_of(slot), submitted=_moment(self._submitted), label=self.label or None)
+        record = Metadata(msg_id=self._id_of(slot), submitted=moment(self._submitted), label=self.label or None)
         if reply is not None:
             x = reply.message
             record.update(engine_id=x.engine if x.engine >= 0 else None, status=_STATUS[x.outcome])
-            record.update(started=_moment(x.started), completed=_moment(x.completed), received=_moment(reply.received))
+            record.update(started=moment(x.started), completed=moment(x.completed), received=moment(reply.received))
             if x.outcome not in (m.OK, m.ABORTED):
                 record.error = self._error_of(reply)
         written = self._written.get(slot)
@@ -515,5 +515,6 @@ class _Abandoned(EngineError):
     """A part that only failed because another did."""
 
 
-def _moment(seconds: float) -> datetime | None:
+def moment(seconds: float) -> datetime | None:
+    """Seconds since 1970 as a moment; None for 0."""
     return datetime.fromtimestamp(seconds, UTC) if seconds else None

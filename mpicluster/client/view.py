@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mpicluster.client.history import ViewHistory
 from mpicluster.client.result import AsyncResult
 from mpicluster.config import INLINE_UP_TO
 from mpicluster.serial.buffers import copy
@@ -24,13 +25,14 @@ def name_of(function: Any) -> str:
     return str(getattr(function, "__name__", None) or type(function).__name__)
 
 
-class View:
+class View(ViewHistory):
     """Base of the views. ``block`` says whether calls wait for their result.
 
-    A view holds no locks and no state of calls: it may be used from any thread.
+    A view holds no locks, and of its calls only their ids: it may be used from any thread.
     """
 
     def __init__(self, client: Client, *, block: bool | None = None) -> None:
+        super().__init__()
         self.client = client
         self.block = client.block if block is None else block
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from mpicluster.config import CHUNK, GROUPS_KEPT, HEAL_TIMEOUT, MAX_LOST
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.balance import Balancer
+from mpicluster.hub.notes import Ended, Note, Submitted, Wrote
 from mpicluster.hub.records import CancelRequest, ClientRecord, EngineRecord, Job, Part, State
 from mpicluster.wire import messages as m
 
@@ -61,6 +62,9 @@ class Scheduler:
         #: why the cluster ends; None while it does not
         self.ended: str | None = None
         self.tasks_done = 0
+        #: what the history is to remember, taken by whoever drives this after each turn
+        self.notes: list[Note] = []
+        self._last_job = 0
         self._ready_jobs: list[Job] = []
         #: by engine and seq
         self._cancels: dict[tuple[int, int], list[CancelRequest]] = {}
@@ -327,6 +331,10 @@ class Scheduler:
         if message.targets is None and len(message.data) > _FEW * max(1, len(self.engines)):
             fn_id, self._next_fn = self._next_fn, self._next_fn + 1
         job = Job(client, message, fn_id)
+        if message.terms is None or not message.terms.forget:
+            self._last_job += 1
+            job.number = self._last_job
+            self.notes.append(Submitted(job.number, client.id, message))
         if message.targets is None:
             parts = [Part(job, i, None) for i in range(len(message.data))]
             job.open = len(parts)
@@ -435,6 +443,8 @@ class Scheduler:
             engine.ring if message.sizes else None,
         )
         self._tell(job.client, result)
+        if job.number:
+            self.notes.append(Ended(job.number, part.index, result))
         if part.state is State.DELIVERING:
             part.remaining = sum(message.sizes)
             engine.delivering[part.seq] = part
@@ -451,6 +461,8 @@ class Scheduler:
         if part is None:
             return
         part.outputs += 1
+        if part.job.number:
+            self.notes.append(Wrote(part.job.number, part.index, message.output))
         self._tell(part.job.client, m.Written(part.task, engine.info.id, message.output))
         if part.done is not None:
             self._done(engine, part.done, now)
@@ -463,7 +475,10 @@ class Scheduler:
         """End a part without its engine's word."""
         engine = part.engine if part.engine is not None else -1
         part.job.answered |= outcome != m.ABORTED
-        self._tell(part.job.client, m.Result(part.task, engine, outcome, data, [], 0.0, 0.0))
+        result = m.Result(part.task, engine, outcome, data, [], 0.0, 0.0)
+        self._tell(part.job.client, result)
+        if part.job.number and part.state is not State.DELIVERING:  # whose result is noted
+            self.notes.append(Ended(part.job.number, part.index, result))
         self._close_part(part)
 
     def _close_part(self, part: Part) -> None:
