@@ -33,7 +33,7 @@ __all__ = ["main"]
 
 _log = logging.getLogger("mpicluster.hub")
 #: So long the history's thread may keep the loop waiting for the interpreter, seconds.
-_SWITCH = 0.0005
+_SWITCH = 0.0001
 
 
 def main() -> int:

@@ -5,14 +5,14 @@ Each answer is bounded in size and in what is looked at, so that no question hol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from mpicluster.hub.query import Query
 from mpicluster.hub.records import State
-from mpicluster.hub.remembered import DEFAULT_FIELDS, FIELDS, Record, name_of
+from mpicluster.hub.remembered import DEFAULT_FIELDS, FIELDS, Record, name_of, status_of
 from mpicluster.hub.scheduler import Scheduler
 from mpicluster.hub.store import MANY, PURGED, Request, Row, Store
 from mpicluster.ids import parse_task_id, task_id
@@ -46,6 +46,18 @@ class Recollection(NamedTuple):
     known: int
     parts: list[m.Remembered]
     under_way: dict[tuple[int, int], Request]
+
+
+def _excluding(query: Query) -> Callable[[Row], bool]:
+    """What can be seen of a row at once: that it is not of the engines or of the status that are asked for."""
+    engines, statuses = query.among("engine_id"), query.among("status")
+    outcomes = None if statuses is None else [o for o in m.OUTCOMES if status_of(o) in statuses]
+
+    def plainly_not(row: Row) -> bool:
+        elsewhere = engines is not None and row.engine >= 0 and row.engine not in engines
+        return elsewhere or (outcomes is not None and row.outcome not in outcomes)
+
+    return plainly_not
 
 
 def _a_little_before(moment: float | None) -> float | None:
@@ -88,6 +100,7 @@ class Questions:
         start, skip = divmod(max(0, min(question.start, _LAST)), 1 << _BITS)
         found: list[msgspec.Raw] = []
         seen, size = 0, 0
+        plainly_not = _excluding(query)
         ended_only = query.at_least("completed") is not None
         requests, next_job = self._candidates(query, start)
         rows = self._store.results([r.job for r in requests], _a_little_before(query.at_least("completed")))
@@ -97,7 +110,7 @@ class Questions:
                     return _encoder.encode((found, request.job << _BITS | index))
                 seen += 1
                 row = rows.get(request.job, {}).get(index) or self._store.unfinished(request, index)
-                if (row is None and ended_only) or (row is not None and row.outcome == PURGED):
+                if ended_only if row is None else row.outcome == PURGED or plainly_not(row):
                     continue
                 record = self._record(request, index, row)
                 if query.matches(record.value):

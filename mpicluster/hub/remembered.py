@@ -17,7 +17,7 @@ from mpicluster.hub.store import Request, Row
 from mpicluster.ids import task_id
 from mpicluster.wire import messages as m
 
-__all__ = ["DEFAULT_FIELDS", "FIELDS", "Record", "name_of"]
+__all__ = ["DEFAULT_FIELDS", "FIELDS", "Record", "name_of", "status_of"]
 
 _failure = msgspec.msgpack.Decoder()
 _STATUS = {m.OK: "ok", m.ABORTED: "aborted", m.LOST: "lost"}
@@ -28,6 +28,11 @@ def name_of(request: Request, index: int) -> str:
     if request.targets is None:
         return task_id(request.client, request.first + index)
     return task_id(request.client, request.first, request.targets[index])
+
+
+def status_of(outcome: int) -> str:
+    """An outcome, in a word."""
+    return _STATUS.get(outcome, "error")
 
 
 class Record:
@@ -69,7 +74,7 @@ class Record:
     @property
     def status(self) -> str | None:
         """As in a result's metadata; None while it is under way."""
-        return None if self.row is None else _STATUS.get(self.row.outcome, "error")
+        return None if self.row is None else status_of(self.row.outcome)
 
     def submit(self) -> m.Submit | None:
         """What was submitted, if it is kept."""

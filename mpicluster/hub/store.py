@@ -30,6 +30,7 @@ _BLOCK = 4 * 1024 * 1024
 MANY = 500
 _ROUNDS = 16
 _LARGEST = 2**63 - 1
+_COLUMNS = "job, name, first, count, submitted, kind, label, retries, gone, targets"
 _SCHEMA = """
 CREATE TABLE clients (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE requests (job INTEGER PRIMARY KEY, client INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,
@@ -329,14 +330,13 @@ class Store:
 
     def requests(self, start: int, where: str = "", values: Sequence[Any] = ()) -> list[Request]:
         """Some of the requests from job ``start`` on, oldest first; none when there are none."""
-        sql = f"""SELECT job, name, first, count, submitted, kind, label, retries, gone, targets FROM requests
-            JOIN clients ON client = number WHERE job >= ? {where} ORDER BY job LIMIT {MANY}"""
+        sql = f"""SELECT {_COLUMNS} FROM requests JOIN clients ON client = number WHERE job >= ? {where} ORDER BY job LIMIT {MANY}"""
         with _told():
             return [_request(row) for row in self._db.execute(sql, (start, *values))]
 
     def find(self, client: str, task: int) -> Request | None:
         """The request that a task belongs to."""
-        sql = """SELECT job, name, first, count, submitted, kind, label, retries, gone, targets FROM requests JOIN clients ON client = number
+        sql = f"""SELECT {_COLUMNS} FROM requests JOIN clients ON client = number
             WHERE client = (SELECT number FROM clients WHERE name = ?) AND first <= ? ORDER BY first DESC, job DESC LIMIT 1"""
         if task > _LARGEST:
             return None

@@ -624,7 +624,7 @@ class Stuck(_Message, frozen=True, tag=59):
 
 
 #: Outcomes of a task on an engine.
-OK, FAILED, ABANDONED, ABORTED, LOST, UNMET, REFUSED, LATE = range(8)
+OK, FAILED, ABANDONED, ABORTED, LOST, UNMET, REFUSED, LATE = OUTCOMES = range(8)
 #: "LOST", "REFUSED" and "LATE" data is the reason as UTF-8 text; "FAILED" and "UNMET" data is a failure of `serial.failure`.
 #: UNMET: the engine has not what the task needs, so it goes to another; REFUSED: what it depends on cannot be; LATE: no time left.
 

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from mpicluster.cli import main
+from mpicluster.config import HISTORY_LIMITS
 from mpicluster.wire import contact as contact_file
 from mpicluster.wire.contact import Contact
 
@@ -84,7 +85,7 @@ def test_an_owner_on_another_host_is_not_watched(monkeypatch, run, given, owner)
     worker.run_engine = lambda **options: seen.append(options) or 0
     monkeypatch.setitem(sys.modules, worker.__name__, worker)
     assert run("engine", *given).exit_code == 0
-    assert seen == [{"profile": "default", "cluster": None, "owner": owner, "launcher": None}]
+    assert seen == [{"profile": "default", "cluster": None, "owner": owner, "launcher": None, "history": HISTORY_LIMITS}]
 
 
 @pytest.mark.parametrize(
