@@ -13,7 +13,7 @@ from mpicluster.client.hubresult import AsyncHubResult
 from mpicluster.client.names import Names
 from mpicluster.client.result import AsyncResult
 from mpicluster.errors import ClusterError, NoHistory, TaskAborted, UnknownTask
-from mpicluster.ids import Targets, parse_task_id, select
+from mpicluster.ids import Targets, parse_task_id, select, task_id
 from mpicluster.wire import messages as m
 
 if TYPE_CHECKING:
@@ -328,7 +328,8 @@ class Remembering:
             some of it is.
         """
         with self._me._guard:
-            under_way = sorted({name for p in self._me._pending.values() for name in p.result.msg_ids if _pending(p.result, name)})
+            pending = [(task, [-1] if isinstance(p.slots, int) else list(p.slots)) for task, p in self._me._pending.items()]
+        under_way = [task_id(self._me.id, task, engine) for task, engines in pending for engine in engines]
         if not _everything(jobs, targets):
             named = set(names_of(jobs, self.history)[0])
             engines = set(_engines(targets))
@@ -449,10 +450,6 @@ def _engines(targets: Any) -> list[int]:
     if not all(isinstance(t, int) and t >= 0 for t in chosen):
         raise TypeError(f"targets must be 'all' or ids of engines, not {targets!r}")
     return chosen
-
-
-def _pending(result: AsyncResult, name: str) -> bool:
-    return result._replies[result.msg_ids.index(name)] is None
 
 
 def _aborted(part: m.Remembered) -> Exception:

@@ -340,6 +340,7 @@ class AsyncResult(Future[Any]):
         if reply is not None:
             x = reply.message
             record.update(engine_id=x.engine if x.engine >= 0 else None, status=_STATUS[x.outcome])
+            record.engine_uuid = f"{self._client.contact.cluster}-{x.engine}" if x.engine >= 0 else None
             record.update(started=moment(x.started), completed=moment(x.completed), received=moment(reply.received))
             if x.outcome not in (m.OK, m.ABORTED):
                 record.error = self._error_of(reply)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -80,8 +79,8 @@ class History:
 
     # -- the loop's side ---------------------------------------------------------------------------------------------
 
-    def take(self, notes: Sequence[Note]) -> None:
-        """Remember this."""
+    def take(self, notes: Sequence[Note], when: float) -> None:
+        """Remember this, which was heard at that moment (seconds since 1970)."""
         if self.stopped:
             return
         nbytes = 0
@@ -94,7 +93,7 @@ class History:
             self._thinned += len(notes)
             notes = [_thin(note) for note in notes]
             nbytes = 0
-        self._batches.append(Batch(time.time(), notes, nbytes))
+        self._batches.append(Batch(when, notes, nbytes))
         self._notes += len(notes)
         self._nbytes += nbytes
         if not self._wake.is_set():

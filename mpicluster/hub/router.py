@@ -100,7 +100,7 @@ class Router:
         self._unreachable: set[bytes] = set()
         self._watched: dict[int, Source] = {}
         self._recollections = self._selector.register(self.history.descriptor)
-        self._started = time.time()
+        self._started = self._woke = time.time()
         client_ipc, engine_ipc = f"ipc://{run_dir}/client", f"ipc://{run_dir}/engine"
         self._bind(self._client_message, client_ipc, None, "")
         client_port = self._bind(self._client_message, "tcp://*", keys, "client")
@@ -153,6 +153,7 @@ class Router:
             left = max(0.0, wake - time.monotonic())
             timeout = left if timeout is None else min(timeout, left)
         ready = self._selector.wait(timeout)
+        self._woke = time.time()
         for source in ready:
             if source.socket is not None:
                 self._doors[source]()
@@ -171,7 +172,7 @@ class Router:
         notes = self.scheduler.notes
         if notes:
             self.scheduler.notes = []
-            self.history.take(notes)
+            self.history.take(notes, self._woke)
 
     def _ask(self, listener: bytes, question: m.Question) -> None:
         """A client wants to know something."""

@@ -25,6 +25,9 @@ class Bench:
         self.said = []
         self.request = 0
 
+    def take(self, notes):
+        self.history.take(notes, time.time())
+
     def until(self, found):
         deadline = time.monotonic() + TIMEOUT
         while not (message := next((x for _, x in self.said if found(x)), None)):
@@ -72,12 +75,12 @@ def bench(tmp_path):
 def test_a_record_says_all_that_is_known(bench):
     b = bench()
     code = b"\x00\x80\x05\x95\x0f\x00\x00\x00\x00\x00\x00\x00\x8c\x0bprint('hi')\x94."
-    b.history.take([submitted(1, targets=[2], kind="execute", label="cell", data=[code], retries=1), wrote(1, 0, (m.STDOUT, b"hi\n"))])
+    b.take([submitted(1, targets=[2], kind="execute", label="cell", data=[code], retries=1), wrote(1, 0, (m.STDOUT, b"hi\n"))])
     (under_way,) = b.records({})
     assert (under_way["status"], under_way["completed"], under_way["engine_id"], under_way["stdout"]) == (None, None, 2, "hi\n")
     shown = b'{"output_type": "display_data", "data": {"text/plain": "fig"}}'
     result = b'{"output_type": "execute_result", "data": {"text/plain": "5"}}'
-    b.history.take([ended(1, engine=2, output=[(m.STDERR, b"oh"), (m.DISPLAY, shown), (m.DISPLAY, result)], data=b"value")])
+    b.take([ended(1, engine=2, output=[(m.STDERR, b"oh"), (m.DISPLAY, shown), (m.DISPLAY, result)], data=b"value")])
     (record,) = b.records({})
     assert record["msg_id"] == "c_1_2"
     assert record["client_uuid"] == "c"
@@ -99,8 +102,8 @@ def test_a_record_says_all_that_is_known(bench):
 
 def test_errors_are_texts(bench):
     b = bench()
-    b.history.take([submitted(1, tasks=4), ended(1, 0, outcome=m.FAILED, data=FAILURE), ended(1, 1, outcome=m.LOST, data=b"it died")])
-    b.history.take([ended(1, 2, outcome=m.ABORTED, data=b""), ended(1, 3, outcome=m.FAILED, data=b"", sizes=[5])])
+    b.take([submitted(1, tasks=4), ended(1, 0, outcome=m.FAILED, data=FAILURE), ended(1, 1, outcome=m.LOST, data=b"it died")])
+    b.take([ended(1, 2, outcome=m.ABORTED, data=b""), ended(1, 3, outcome=m.FAILED, data=b"", sizes=[5])])
     failed, lost, aborted, large = b.records({})
     assert failed["error"] == "[1:apply]:\nline 1\nline 2"
     assert failed["result_content"]["ename"] == "ValueError"
@@ -148,7 +151,7 @@ def test_answers_come_in_pages(bench, monkeypatch):
     expected, first = [], 1
     for job in range(1, 30):
         tasks = job % 10 + 1
-        b.history.take([submitted(job, first=first, tasks=tasks, label=str(job % 3)), *(ended(job, i) for i in range(tasks))])
+        b.take([submitted(job, first=first, tasks=tasks, label=str(job % 3)), *(ended(job, i) for i in range(tasks))])
         expected += [(f"c_{first + i}", job % 3) for i in range(tasks)]
         first += tasks
     assert b.ids({}) == [i for i, _ in expected]
@@ -170,11 +173,11 @@ def test_answers_come_in_pages(bench, monkeypatch):
 
 def test_whoever_waits_for_a_task_is_told(bench):
     b = bench()
-    b.history.take([submitted(1, tasks=2), ended(1, 0, data=b"first"), wrote(1, 1, (m.STDOUT, b"early "))])
+    b.take([submitted(1, tasks=2), ended(1, 0, data=b"first"), wrote(1, 1, (m.STDOUT, b"early "))])
     known, parts = b.answer(m.Recall, ["c_1", "c_2"], True, True)
     assert known == 2
     assert [(p[1], p[2], p[4]) for p in parts] == [("c_1", m.OK, b"first"), ("c_2", -1, b"")]
-    b.history.take([ended(1, 1, engine=3, data=b"second", output=[(m.STDOUT, b"late")])])
+    b.take([ended(1, 1, engine=3, data=b"second", output=[(m.STDOUT, b"late")])])
     told = b.until(lambda x: isinstance(x, m.Recalled))
     assert told.request == b.request
     assert (told.part.id, told.part.engine, told.part.data) == ("c_2", 3, b"second")
@@ -184,7 +187,7 @@ def test_whoever_waits_for_a_task_is_told(bench):
 
 def test_what_nobody_knows_is_said_to_be_unknown(bench):
     b = bench()
-    b.history.take([submitted(1, targets=[0, 1]), ended(1, 0)])
+    b.take([submitted(1, targets=[0, 1]), ended(1, 0)])
     for name in ("c_2", "c_1_5", "x_1", "nonsense", "c_1_0_0", "c_" + "9" * 40):
         answer = b.ask(m.Recall, ["c_1_0", name], True, False)
         assert (answer.fault, name in answer.error) == (m.UNKNOWN, True)
@@ -198,17 +201,17 @@ def test_what_nobody_knows_is_said_to_be_unknown(bench):
 
 def test_results_of_an_engine_can_be_forgotten(bench):
     b = bench()
-    b.history.take([submitted(1, tasks=3), ended(1, 0, engine=0), ended(1, 1, engine=1), submitted(2, first=4), ended(2, engine=1)])
+    b.take([submitted(1, tasks=3), ended(1, 0, engine=0), ended(1, 1, engine=1), submitted(2, first=4), ended(2, engine=1)])
     assert b.answer(m.Purge, [], [1], False) == [2, -1]
     assert b.ids({}) == ["c_1", "c_3"]
 
 
 def test_tasks_are_given_back_to_be_run_again(bench):
     b = bench()
-    b.history.take([submitted(1, tasks=3, label="l"), *(ended(1, i) for i in range(3))])
-    b.history.take([submitted(2, first=4, targets=[2, 1], data=[b"both"]), ended(2, 0), ended(2, 1)])
-    b.history.take([submitted(3, first=5, targets=[0, 1], collective="gather"), ended(3, 0), ended(3, 1), submitted(4, first=6)])
-    b.history.take([submitted(5, first=7, sizes=[10**6]), ended(5)])
+    b.take([submitted(1, tasks=3, label="l"), *(ended(1, i) for i in range(3))])
+    b.take([submitted(2, first=4, targets=[2, 1], data=[b"both"]), ended(2, 0), ended(2, 1)])
+    b.take([submitted(3, first=5, targets=[0, 1], collective="gather"), ended(3, 0), ended(3, 1), submitted(4, first=6)])
+    b.take([submitted(5, first=7, sizes=[10**6]), ended(5)])
     answer = b.ask(m.Resubmit, 100, ["c_3", "c_1", "c_4_1", "c_5"], client="d")
     again = msgspec.msgpack.decode(answer.data, type=list[m.Submit])
     assert [(s.first, s.targets, s.data, s.collective) for s in again] == [
@@ -226,7 +229,7 @@ def test_tasks_are_given_back_to_be_run_again(bench):
 
 def test_without_a_history_questions_are_told_so(tmp_path):
     b = Bench(None)
-    b.history.take([submitted(1)])
+    b.take([submitted(1)])
     answer = b.ask(m.History)
     assert (answer.fault, "started without" in answer.error) == (m.NO_HISTORY, True)
     assert (b.history.facts()["on"], b.history.facts()["stopped"]) == (False, "")
@@ -235,16 +238,16 @@ def test_without_a_history_questions_are_told_so(tmp_path):
 
 def test_a_full_disk_stops_the_history_once_and_loudly(bench, caplog):
     b = bench()
-    b.history.take([submitted(1), submitted(2, first=2)])
+    b.take([submitted(1), submitted(2, first=2)])
     b.answer(m.Recall, ["c_1"], True, True)
     watched = b.request
     b.history._store._db.execute("PRAGMA max_page_count = 20")
     with caplog.at_level(logging.WARNING):
         for job in range(3, 100):
-            b.history.take([submitted(job, first=job, data=[b"x" * 5000])])
+            b.take([submitted(job, first=job, data=[b"x" * 5000])])
         refused = b.until(lambda x: isinstance(x, m.Answer) and x.request == watched and x.error)
     assert refused.fault == m.NO_HISTORY
-    b.history.take([ended(1)])
+    b.take([ended(1)])
     answer = b.ask(m.History)
     assert (answer.fault, "full" in answer.error) == (m.NO_HISTORY, True)
     assert sum("HISTORY STOPPED" in r.message for r in caplog.records) == 1
@@ -265,7 +268,7 @@ def test_a_slow_disk_costs_values_not_memory(bench, monkeypatch):
     monkeypatch.setattr(module, "HISTORY_PENDING", 10_000)
     b = bench()
     b.answer(m.History)  # it runs
-    b.history.take([submitted(1, tasks=2, data=[b"x" * 4000] * 2), ended(1, 0, data=b"y" * 4000), ended(1, 1, data=b"z" * 100)])
+    b.take([submitted(1, tasks=2, data=[b"x" * 4000] * 2), ended(1, 0, data=b"y" * 4000), ended(1, 1, data=b"z" * 100)])
     assert b.history.facts()["without_values"] == 3
     first, second = b.records({}, "result_metadata", "buffers")
     assert first["result_metadata"]["nbytes_not_kept"] == 4000
@@ -276,7 +279,7 @@ def test_a_slow_disk_costs_values_not_memory(bench, monkeypatch):
 
 def test_a_fault_of_ours_is_told_and_survived(bench, monkeypatch):
     b = bench()
-    b.history.take([submitted(1), ended(1)])
+    b.take([submitted(1), ended(1)])
     monkeypatch.setattr("mpicluster.hub.questions.Questions.history", lambda *_: 1 / 0)
     assert "ZeroDivisionError" in b.ask(m.History).error
     assert b.ids({}) == ["c_1"]
@@ -285,7 +288,7 @@ def test_a_fault_of_ours_is_told_and_survived(bench, monkeypatch):
 def test_all_that_was_noted_is_written_at_the_end(tmp_path):
     b = Bench(tmp_path / "history.db", HistoryLimits())
     for job in range(1, 200):
-        b.history.take([submitted(job, first=job), ended(job)])
+        b.take([submitted(job, first=job), ended(job)])
     b.history.close(TIMEOUT)
     b = Bench(tmp_path / "history.db", HistoryLimits())
     assert len(b.ids({"status": "ok"})) == 199
