@@ -114,12 +114,8 @@ def test_errors_are_texts(bench):
 
 def test_queries_find_what_they_ask_for(bench):
     b = bench()
-    b.history.take(
-        [submitted(1, first=1, tasks=3, label="a"), submitted(2, "d", first=1, targets=[1, 0], label="b"), submitted(3, first=4)]
-    )
-    b.history.take(
-        [ended(1, 0, engine=1), ended(1, 1, engine=0, completed=5.0), ended(2, 0, engine=1), ended(2, 1, engine=0, outcome=m.FAILED)]
-    )
+    b.take([submitted(1, first=1, tasks=3, label="a"), submitted(2, "d", first=1, targets=[1, 0], label="b"), submitted(3, first=4)])
+    b.take([ended(1, 0, engine=1), ended(1, 1, engine=0, completed=5.0), ended(2, 0, engine=1), ended(2, 1, engine=0, outcome=m.FAILED)])
     at = lambda seconds: datetime.fromtimestamp(seconds, UTC)  # noqa: E731
     assert b.ids({}) == ["c_1", "c_2", "c_3", "d_1_1", "d_1_0", "c_4"]
     assert b.ids({"label": "a", "engine_id": 1}) == ["c_1"]
