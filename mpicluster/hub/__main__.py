@@ -48,8 +48,7 @@ def main() -> int:
     keys = Keys.fresh()
     sys.setswitchinterval(_SWITCH)
     path = None if orders.history is None else str(Path(orders.log_dir) / "history.db")
-    history = History(orders.cluster, path, orders.history)
-    router = Router(scheduler, keys, run_dir, history)
+    router = Router(scheduler, keys, run_dir, History(orders.cluster, path, orders.history))
     at = router.addresses
     hosts = host_addresses()
     contact = None
@@ -94,7 +93,6 @@ def main() -> int:
         if contact is not None:
             contact_file.remove(contact)
         router.close()
-        history.close(config.STOP_GRACE)
         shutil.rmtree(run_dir, ignore_errors=True)
         _log.info("ended: %s", scheduler.ended)
     return 0

@@ -372,7 +372,7 @@ class Router:
         )
 
     def close(self) -> None:
-        """Close all sockets, after what was sent is out (at most their linger)."""
+        """Close all sockets, after what was sent is out (at most their linger), and the history, after what was noted is written."""
         self._selector.close()
         for socket, monitor in self._sockets:
             socket.disable_monitor()
@@ -380,6 +380,7 @@ class Router:
             socket.close()
         self._gate.socket.close()
         self._context.term()
+        self.history.close(config.STOP_GRACE)
 
     @property
     def quiet(self) -> bool:
