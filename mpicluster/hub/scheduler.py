@@ -477,7 +477,7 @@ class Scheduler:
         part.job.answered |= outcome != m.ABORTED
         result = m.Result(part.task, engine, outcome, data, [], 0.0, 0.0)
         self._tell(part.job.client, result)
-        if part.job.number and part.state is not State.DELIVERING:  # whose result is noted
+        if part.job.number and not (part.state is State.DELIVERING and outcome == m.ABORTED):  # which has ended well, unheard
             self.notes.append(Ended(part.job.number, part.index, result))
         self._close_part(part)
 
