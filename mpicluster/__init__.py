@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mpicluster.client.dependency import Dependency
     from mpicluster.client.direct import DirectView
     from mpicluster.client.executor import ViewExecutor
+    from mpicluster.client.hubresult import AsyncHubResult
     from mpicluster.client.mapped import AsyncMapResult, LazyMapIterator
     from mpicluster.client.remote import ParallelFunction, RemoteFunction, parallel, remote, use_cloudpickle, use_dill, use_pickle
     from mpicluster.client.result import AsyncResult
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
         LaunchError,
         NoCluster,
         NoEnginesRegistered,
+        NoHistory,
+        NotKept,
         ProtocolError,
         RemoteError,
         SerializationError,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
         TaskAborted,
         TaskRejectError,
         TaskTimeout,
+        UnknownTask,
         UnmetDependency,
     )
     from mpicluster.serial.dependent import depend, dependent, require
@@ -60,6 +64,7 @@ TimeoutError = builtins.TimeoutError  # noqa: A001 - IPython Parallel has it her
 __all__ = [
     "ALL_COMPLETED",
     "AlreadyDisplayedError",
+    "AsyncHubResult",
     "AsyncMapResult",
     "AsyncResult",
     "BroadcastView",
@@ -85,6 +90,8 @@ __all__ = [
     "LoadBalancedView",
     "NoCluster",
     "NoEnginesRegistered",
+    "NoHistory",
+    "NotKept",
     "ParallelFunction",
     "PrePickled",
     "ProtocolError",
@@ -97,6 +104,7 @@ __all__ = [
     "TaskAborted",
     "TaskRejectError",
     "TaskTimeout",
+    "UnknownTask",
     "UnmetDependency",
     "ViewExecutor",
     "__version__",
@@ -116,6 +124,7 @@ __all__ = [
 
 _HOMES = {
     "ALL_COMPLETED": "concurrent.futures",
+    "AsyncHubResult": "client.hubresult",
     "AsyncMapResult": "client.mapped",
     "AsyncResult": "client.result",
     "BroadcastView": "client.broadcast",

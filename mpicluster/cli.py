@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from mpicluster.config import HistoryLimits
+
 if TYPE_CHECKING:
     from mpicluster.cluster.cluster import Cluster
     from mpicluster.wire.contact import Contact
@@ -67,6 +69,29 @@ _profile: Callable[[Any], Any] = click.option(
 )
 
 
+def _history(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options for what the hub remembers."""
+    default = HistoryLimits()
+    for option in (
+        click.option(
+            "--history-age",
+            type=click.FloatRange(min=0, min_open=True),
+            default=default.age,
+            show_default=True,
+            help="Seconds that it remembers them.",
+        ),
+        click.option(
+            "--history-nbytes", type=click.IntRange(min=1), default=default.nbytes, show_default=True, help="Bytes that its file may have."
+        ),
+        click.option(
+            "--history-tasks", type=click.IntRange(min=1), default=default.tasks, show_default=True, help="Tasks that it remembers."
+        ),
+        click.option("--history/--no-history", default=True, show_default=True, help="Whether the hub remembers tasks and their results."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit.")
 def main() -> None:
@@ -89,7 +114,17 @@ def main() -> None:
 @click.option("--cluster", default=None, callback=_plain_word, help="Id of the cluster; made up if not given.")
 @click.option("--owner", metavar="PID[@HOST]", callback=_local_pid, help="Process with whose end the cluster ends.")
 @click.option("--launcher", callback=_local_pid, hidden=True)
-def engine(profile: str, cluster: str | None, owner: int | None, launcher: int | None) -> None:
+@_history
+def engine(
+    profile: str,
+    cluster: str | None,
+    owner: int | None,
+    launcher: int | None,
+    history: bool,
+    history_tasks: int,
+    history_nbytes: int,
+    history_age: float,
+) -> None:
     """Be one engine: run this under mpiexec or srun.
 
     \b
@@ -99,7 +134,8 @@ def engine(profile: str, cluster: str | None, owner: int | None, launcher: int |
     """
     from mpicluster.cluster.worker import run_engine
 
-    sys.exit(run_engine(profile=profile, cluster=cluster, owner=owner, launcher=launcher))
+    limits = HistoryLimits(history_tasks, history_nbytes, history_age) if history else None
+    sys.exit(run_engine(profile=profile, cluster=cluster, owner=owner, launcher=launcher, history=limits))
 
 
 @main.command()
@@ -111,12 +147,25 @@ def engine(profile: str, cluster: str | None, owner: int | None, launcher: int |
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds for engines to come."
 )
-def start(n: int | None, profile: str, cluster: str | None, mpi: str | None, daemonize: bool, timeout: float) -> None:
+@_history
+def start(
+    n: int | None,
+    profile: str,
+    cluster: str | None,
+    mpi: str | None,
+    daemonize: bool,
+    timeout: float,
+    history: bool,
+    history_tasks: int,
+    history_nbytes: int,
+    history_age: float,
+) -> None:
     """Start a hub and engines on this machine, and stay until Ctrl-C."""
     from mpicluster.cluster.cluster import Cluster
 
     try:
-        ours = Cluster(n, profile=profile, mpi=mpi, timeout=timeout, cluster=cluster)
+        limits = HistoryLimits(history_tasks, history_nbytes, history_age)._asdict()
+        ours = Cluster(n, profile=profile, mpi=mpi, timeout=timeout, cluster=cluster, history=limits if history else False)
     except ValueError as e:
         raise click.UsageError(str(e)) from e
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

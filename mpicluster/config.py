@@ -5,6 +5,8 @@ All durations are seconds, all sizes are bytes.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 __all__ = [
     "BROADCAST_FROM",
     "BROADCAST_VIEW_FROM",
@@ -12,6 +14,11 @@ __all__ = [
     "CONNECT_TIMEOUT",
     "GROUPS_KEPT",
     "HEAL_TIMEOUT",
+    "HISTORY_LIMITS",
+    "HISTORY_OUTPUT",
+    "HISTORY_PAUSE",
+    "HISTORY_PENDING",
+    "HistoryLimits",
     "INLINE_UP_TO",
     "MAX_CLIENTS",
     "MAX_FRAME",
@@ -62,6 +69,25 @@ PREFETCH_MAX = 256
 MAX_OUTPUT = 64 * 1024 * 1024
 #: ... and how much of it a client keeps, the newest.
 OUTPUT_KEPT = 16 * 1024 * 1024
+
+
+class HistoryLimits(NamedTuple):
+    """How much the history keeps; beyond, the oldest is forgotten."""
+
+    #: tasks; of a call on several engines, each engine's part counts
+    tasks: int = 1_000_000
+    nbytes: int = 512 * 1024 * 1024
+    age: float = 30 * 86400.0
+
+
+HISTORY_LIMITS = HistoryLimits()
+
+#: How often the history is written, seconds ...
+HISTORY_PAUSE = 0.2
+#: ... how much may wait for that: more than this is noted without its values ...
+HISTORY_PENDING = 64 * 1024 * 1024
+#: ... and what of a task's output is kept, the newest.
+HISTORY_OUTPUT = 256 * 1024
 
 CONNECT_TIMEOUT = 10.0
 START_TIMEOUT = 120.0

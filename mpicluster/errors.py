@@ -8,7 +8,8 @@
     │   ├── ClosedError (RuntimeError)         the client, or the cluster behind it, was closed
     │   ├── FlagError (KeyError, TypeError)    a view has no such flag
     │   ├── SerializationError (TypeError)     an object cannot travel
-    │   └── StdinNotImplementedError (EOFError, NotImplementedError)   input() on an engine, where nobody can type
+    │   ├── StdinNotImplementedError (EOFError, NotImplementedError)   input() on an engine, where nobody can type
+    │   └── UnknownTask (KeyError)             the hub remembers no such task
     ├── where it runs
     │   ├── NoCluster (ConnectionError)        nothing to connect to
     │   ├── LaunchError (RuntimeError)         the cluster did not start
@@ -23,6 +24,8 @@
     │   │   └── ImpossibleDependency           no engine has, or what it waits for did not end as it must
     │   │       ├── InvalidDependency          it waits for what is no task
     │   │       └── DependencyTimeout (TaskTimeout)   it had not begun in time
+    │   ├── NoHistory (RuntimeError)           the hub keeps no history, or cannot any more
+    │   ├── NotKept (LookupError)              a value is too large for the hub to have kept it
     │   └── RemoteError                        your function raised; also has the type it raised
     │       ├── CompositeError                 several did
     │       └── AlreadyDisplayedError          it did, as you have seen
@@ -59,6 +62,8 @@ __all__ = [
     "LaunchError",
     "NoCluster",
     "NoEnginesRegistered",
+    "NoHistory",
+    "NotKept",
     "ProtocolError",
     "RemoteError",
     "SerializationError",
@@ -68,6 +73,7 @@ __all__ = [
     "TaskRejectError",
     "TaskTimeout",
     "TimeoutError",
+    "UnknownTask",
     "UnmetDependency",
     "appearance",
     "headings",
@@ -153,6 +159,20 @@ class InvalidDependency(ImpossibleDependency):
 
 class DependencyTimeout(ImpossibleDependency, TaskTimeout):
     """The task had not begun when its timeout was over."""
+
+
+class UnknownTask(ClusterError, KeyError):
+    """The hub remembers no such task: it was never submitted to this cluster, or has been forgotten."""
+
+    __str__ = Exception.__str__  # a KeyError shows its text in quotes
+
+
+class NoHistory(ClusterError, RuntimeError):
+    """The hub keeps no history: it was started without one, or could not write it any more. `Client.status` says which."""
+
+
+class NotKept(ClusterError, LookupError):
+    """The task is remembered, its value is not: it was too large, or the history had no room."""
 
 
 class ProtocolError(ClusterError, ValueError):

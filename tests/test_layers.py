@@ -38,7 +38,7 @@ DOORS = {
     "zmq": {"selector", "hub.router", "hub.gate", "engine.loop", "engine.control", "client.connection", "cluster.worker"},
     "IPython": {"engine.shell", "client.magics"},
     "tqdm": {"client.progress"},
-    "sqlite3": set(),
+    "sqlite3": {"hub.store"},
     "subprocess": {"launch.process", "launch.hub", "launch.installed", "launch.mpi"},
     "click": {"cli"},
     "joblib": {"client.joblib_backend"},

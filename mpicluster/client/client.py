@@ -23,6 +23,7 @@ from mpicluster.client.awaiting import Connecting
 from mpicluster.client.connection import Connection
 from mpicluster.client.feed import Batch, Feed
 from mpicluster.client.finding import find_contact
+from mpicluster.client.history import Remembering
 from mpicluster.client.jobs import Jobs
 from mpicluster.client.ledger import Pending
 from mpicluster.client.reply import Reply
@@ -50,7 +51,7 @@ _UNASKED, _STALLED = 1.0, 10.0
 _LOOK_UP = 0.5
 
 
-class Client(Jobs):
+class Client(Jobs, Remembering):
     """A connection to a cluster, and a handle on all its engines. Thread-safe.
 
     Parameters
@@ -296,8 +297,12 @@ class Client(Jobs):
         retries: int = 0,
         terms: m.Terms | None = None,
         feed: Feed | None = None,
+        first: int | None = None,
     ) -> None:
-        """Send one `Submit` whose answers go to the slots of ``result`` from ``first_slot`` on; by way of ``feed``, when it has room."""
+        """Send one `Submit` whose answers go to the slots of ``result`` from ``first_slot`` on.
+
+        By way of ``feed``, when it has room; ``first`` is a number that was reserved.
+        """
         if terms is not None and (terms.after is not None or terms.follow is not None):
             self._flush_feeds()  # the hub must know what this depends on
         count = len(data) if targets is None else 1
@@ -305,7 +310,11 @@ class Client(Jobs):
         with self._guard:
             if self._lost is not None:
                 raise self._kind(f"there is no cluster to work on: {self._lost}")
-            first, self._next_task = self._next_task, self._next_task + count
+            if first is None:
+                first, self._next_task = self._next_task, self._next_task + count
+            self._names.add(self.id, first, count, targets)
+            if result._view is not None:
+                result._view.history.add(self.id, first, count, targets)
             if targets is not None:
                 self._pending.add(first, Pending(result, {target: first_slot + i for i, target in enumerate(targets)}))
             elif count == 1:
@@ -608,16 +617,23 @@ class Client(Jobs):
                 self._changed.notify_all()
         elif isinstance(message, m.Verdict):
             self._on_answer(message.request, message.cancelled)
+        elif isinstance(message, m.Answer):
+            if not self._on_answer(message.request, message) and message.error:
+                self._on_late_refusal(message)
+        elif isinstance(message, m.Recalled):
+            self._on_recalled(message)
         elif isinstance(message, m.StatusReply):
             self._on_answer(message.request, message.text)
         elif isinstance(message, m.Farewell):
             self._on_lost(message.reason)
 
-    def _on_answer(self, number: int, value: Any) -> None:
+    def _on_answer(self, number: int, value: Any) -> bool:
+        """Whether somebody waits for it."""
         with self._guard:
             answer = self._questions.pop(number, None)
         if answer is not None:
             answer.set_result(value)
+        return answer is not None
 
     def _on_result(self, message: m.Result) -> None:
         if message.sizes and message.outcome in (m.OK, m.FAILED):
@@ -718,8 +734,9 @@ class Client(Jobs):
         with self._changed:
             if self._lost is None:
                 self._lost, self._kind = reason, kind
-            results = self._pending.results()
+            results = self._pending.results() + [r for r in self._recalls.values() if isinstance(r, AsyncResult)]
             self._pending.clear()
+            self._recalls.clear()
             self._uploads.clear()
             self._downloads.clear()
             questions = list(self._questions.values())

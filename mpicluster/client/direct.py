@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mpicluster.client.client import Client
 
-__all__ = ["DirectView"]
+__all__ = ["DirectView", "joined"]
 
 _OPS = ("sum", "prod", "min", "max", "land", "lor", "lxor", "band", "bor", "bxor")
 
@@ -294,7 +294,7 @@ class DirectView(View):
             lambda limit: (b"", encode(key, limit)),
             targets=targets,
             block=True,
-            assemble=lambda values: _joined(values[0], dist),
+            assemble=lambda values: joined(values[0], dist),
             collective="gather",
         )
         return waited(result) if self._blocks(block) else result
@@ -463,7 +463,7 @@ def _maybe_waited(result: AsyncResult, *, block: bool) -> AsyncResult | None:
     return None
 
 
-def _joined(gathered: Any, dist: str) -> Any:
+def joined(gathered: Any, dist: str) -> Any:
     """The value of a gather, from what the root collected."""
     kind, content, *sizes = gathered
     if kind == "objects":

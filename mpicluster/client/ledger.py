@@ -44,9 +44,10 @@ class Ledger:
         self._single[task] = pending
 
     def add_run(self, first: int, count: int, result: AsyncResult, slot: int) -> None:
-        """So many tasks are under way, for the slots of a result from ``slot`` on; their numbers are higher than all before."""
-        self._firsts.append(first)
-        self._runs.append(_Run(first, count, result, slot))
+        """So many tasks are under way, for the slots of a result from ``slot`` on."""
+        position = bisect.bisect(self._firsts, first)
+        self._firsts.insert(position, first)
+        self._runs.insert(position, _Run(first, count, result, slot))
 
     def _run_of(self, task: int) -> _Run | None:
         position = bisect.bisect_right(self._firsts, task) - 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mpicluster.client.replies import Replies
     from mpicluster.client.view import View
 
-__all__ = ["Recorded"]
+__all__ = ["Recorded", "moment"]
 
 _METADATA = frozenset(Metadata()) - {"label"}
 
@@ -115,12 +115,13 @@ class Recorded:
         return records[0] if self._single else records
 
     def _record(self, slot: int, reply: Reply | None) -> Metadata:
-        record = Metadata(msg_id=self._id_of(slot), submitted=_moment(self._submitted), label=self.label or None, execute_input=self.code)
+        record = Metadata(msg_id=self._id_of(slot), submitted=moment(self._submitted), label=self.label or None, execute_input=self.code)
         record.update(after=self._after, follow=self._follow_ids)
         if reply is not None:
             x = reply.message
             record.update(engine_id=x.engine if x.engine >= 0 else None, status=STATUS[x.outcome])
-            record.update(started=_moment(x.started), completed=_moment(x.completed), received=_moment(reply.received))
+            record.engine_uuid = f"{self._client.contact.cluster}-{x.engine}" if x.engine >= 0 else None
+            record.update(started=moment(x.started), completed=moment(x.completed), received=moment(reply.received))
             if x.outcome not in (m.OK, m.ABORTED):
                 record.error = self._error_of(reply)
         written = self._written.get(slot)
@@ -195,5 +196,6 @@ class Recorded:
         return [r for r in self._replies if r is not None]
 
 
-def _moment(seconds: float) -> datetime | None:
+def moment(seconds: float) -> datetime | None:
+    """Seconds since 1970 as a moment; None for 0."""
     return datetime.fromtimestamp(seconds, UTC) if seconds else None

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.flags import Flags, with_flags
+from mpicluster.client.history import ViewHistory
 from mpicluster.client.progress import wait_with_bar
 from mpicluster.client.result import AsyncResult
 from mpicluster.config import INLINE_UP_TO
@@ -62,10 +63,10 @@ def flag(name: str, meaning: str) -> Any:
     return property(lambda view: getattr(view._flags_now(), name), lambda view, value: view.set_flags(**{name: value}), doc=meaning)
 
 
-class View:
+class View(ViewHistory):
     """Base of the views. Its flags say how calls are made; each can be set as an attribute, too.
 
-    It may be used from any thread: a call takes the flags as they are when it is made, and leaves nothing in the view.
+    It may be used from any thread: a call takes the flags as they are when it is made, and leaves nothing in the view but its ids.
     """
 
     #: the flags that it has
@@ -77,6 +78,7 @@ class View:
     label: Any = flag("label", "A word of yours for the tasks, kept with them.")
 
     def __init__(self, client: Client, targets: Targets, flags: Mapping[str, Any]) -> None:
+        super().__init__()
         self.client = client
         self._executor: ViewExecutor | None = None
         #: guards that the flags are changed by one at a time; they are read without it

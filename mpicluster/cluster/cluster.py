@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from mpicluster import config
 from mpicluster.cluster import ending, logs
 from mpicluster.cluster.progress import Progress
+from mpicluster.cluster.words import history_options
+from mpicluster.config import HistoryLimits
 from mpicluster.errors import ClusterError, LaunchError, NoCluster
 from mpicluster.launch import mpi as launch_mpi
 from mpicluster.launch import process
@@ -70,6 +73,9 @@ class Cluster:
         seconds that the engines may take to be there.
     cluster
         id of the cluster, if a fixed one is wanted.
+    history
+        whether the hub remembers all tasks (`Client.get_result`, `Client.db_query`), as many as `HistoryLimits` has by default; or limits:
+        ``history={"tasks": 10_000_000, "nbytes": 8 << 30, "age": 86400.0}``, each of them optional.
     """
 
     def __init__(
@@ -80,12 +86,14 @@ class Cluster:
         mpi: str | None = None,
         timeout: float = config.START_TIMEOUT,
         cluster: str | None = None,
+        history: bool | Mapping[str, float] = True,
     ) -> None:
         if n is not None and n < 1:
             raise ValueError(f"a cluster has at least one engine, not {n}")
         if cluster is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", cluster):
             raise ValueError(f"a cluster's id must be a plain word, not {cluster!r}")
         profile_dir(profile)  # complains about a bad name
+        self.history = _limits(history)
         self.n = n
         self.profile = profile
         self.mpi = mpi
@@ -134,6 +142,7 @@ class Cluster:
         logs.prune(self.profile, keep=logs.KEEP - 1)
         folder = logs.log_dir(self.profile, cluster, create=True)
         worker = [sys.executable, "-m", "mpicluster", "engine", "--profile", self.profile, "--cluster", cluster]
+        worker += history_options(self.history)
         if not detach:
             worker += ["--owner", f"{os.getpid()}@{socket.gethostname()}"]
         argv = launch_mpi.command(installation, n, worker)
@@ -369,6 +378,19 @@ class Cluster:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         await self.stop_cluster()
+
+
+def _limits(history: bool | Mapping[str, float]) -> HistoryLimits | None:
+    """What a person said about the history; None for none."""
+    if isinstance(history, bool):
+        return HistoryLimits() if history else None
+    unknown = set(history) - set(HistoryLimits._fields)
+    if unknown:
+        raise ValueError(f"the history has no limit {sorted(unknown)[0]!r}; it has {', '.join(HistoryLimits._fields)}")
+    limits = HistoryLimits()._replace(**history)  # type: ignore[arg-type]
+    if not (limits.tasks >= 1 and limits.nbytes >= 1 and limits.age > 0):
+        raise ValueError(f"limits of the history must be positive, not {history!r}; history=False turns it off")
+    return HistoryLimits(int(limits.tasks), int(limits.nbytes), float(limits.age))
 
 
 def _stop_all() -> None:

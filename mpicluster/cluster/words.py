@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["duration", "nbytes", "status", "table"]
+from mpicluster.config import HistoryLimits
+
+__all__ = ["duration", "history_options", "nbytes", "status", "table"]
 
 
 def duration(seconds: float) -> str:
@@ -34,6 +36,24 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
 
 
+def history_options(limits: HistoryLimits | None) -> list[str]:
+    """The options of `mpicluster engine` for a history of these limits, or for none."""
+    if limits is None:
+        return ["--no-history"]
+    if limits == HistoryLimits():
+        return []
+    return ["--history-tasks", str(limits.tasks), "--history-nbytes", str(limits.nbytes), "--history-age", repr(limits.age)]
+
+
+def _history(facts: Mapping[str, Any]) -> str:
+    if facts["stopped"]:
+        return f"STOPPED: {facts['stopped']}"
+    if not facts["on"]:
+        return "off"
+    without = f"; {facts['without_values']} without their values, since the disk is too slow" if facts["without_values"] else ""
+    return f"{facts['tasks']} tasks in {nbytes(facts['nbytes'])}{without}"
+
+
 def status(facts: Mapping[str, Any]) -> str:
     """What ``Client.status()`` gives, for a person."""
     hub, tasks, dropped = facts["hub"], facts["tasks"], facts["dropped"]
@@ -50,6 +70,8 @@ def status(facts: Mapping[str, Any]) -> str:
         f"  tasks    {tasks['waiting']} waiting, {tasks['assigned']} with engines, {tasks['done']} done",
         f"  clients  {facts['clients']} (this one included)",
     ]
+    if "history" in facts:
+        lines.append(f"  history  {_history(facts['history'])}")
     if total := sum(dropped.values()):
         lines.append(f"  dropped  {total} messages: " + ", ".join(f"{n} {why}" for why, n in dropped.items() if n))
     rows = [[e["id"], e["rank"], e["host"], e["pid"], e["state"], e["queued"], e["tasks_done"], e["threads"]] for e in engines]

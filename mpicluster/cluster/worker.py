@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from mpicluster import config
+from mpicluster.config import HistoryLimits
 from mpicluster.hub.orders import Berth, Orders
 from mpicluster.launch import mpi as launch_mpi
 from mpicluster.launch.hub import HubProcess
@@ -23,7 +24,14 @@ from mpicluster.wire.contact import profile_dir
 __all__ = ["run_engine"]
 
 
-def run_engine(*, profile: str = "default", cluster: str | None = None, owner: int | None = None, launcher: int | None = None) -> int:
+def run_engine(
+    *,
+    profile: str = "default",
+    cluster: str | None = None,
+    owner: int | None = None,
+    launcher: int | None = None,
+    history: HistoryLimits | None = config.HISTORY_LIMITS,
+) -> int:
     """Be an engine until the cluster ends; returns the exit code of this process.
 
     Collective over all ranks of the launcher. Rank 0 also starts the hub; every rank gets its address over MPI.
@@ -37,7 +45,7 @@ def run_engine(*, profile: str = "default", cluster: str | None = None, owner: i
     cluster = cluster or _new_id()
     hub, size = None, launch_mpi.launcher_size(os.environ)
     if size is not None and launch_mpi.launcher_rank(os.environ) == 0:
-        hub = _start_hub(profile, cluster, size, owner, launcher)  # it starts while MPI does
+        hub = _start_hub(profile, cluster, size, owner, launcher, history)  # it starts while MPI does
     world = World()
     problem = launch_mpi.check_launcher(world.size, world.id, os.environ)
     if problem is not None:
@@ -45,7 +53,7 @@ def run_engine(*, profile: str = "default", cluster: str | None = None, owner: i
             hub.abandon()
         _refuse(problem)
     if hub is None and world.id == 0:
-        hub = _start_hub(profile, cluster, world.size, owner, launcher)
+        hub = _start_hub(profile, cluster, world.size, owner, launcher, history)
     berth = world.wire.bcast(msgspec.json.decode(hub.answer(), type=Berth) if hub is not None else None)
     threads = _limit_threads(world)
 
@@ -86,10 +94,10 @@ def _new_id() -> str:
     return time.strftime("%Y%m%d-%H%M%S-", time.localtime()) + str(os.getpid())
 
 
-def _start_hub(profile: str, cluster: str, size: int, owner: int | None, launcher: int | None) -> HubProcess:
+def _start_hub(profile: str, cluster: str, size: int, owner: int | None, launcher: int | None, history: HistoryLimits | None) -> HubProcess:
     log_dir = profile_dir(profile, create=True) / "logs" / cluster
     log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    orders = Orders(cluster=cluster, profile=profile, size=size, log_dir=str(log_dir), owner=owner, launcher=launcher)
+    orders = Orders(cluster=cluster, profile=profile, size=size, log_dir=str(log_dir), owner=owner, launcher=launcher, history=history)
     return HubProcess(msgspec.json.encode(orders), Path(log_dir) / "hub.log", launch_mpi.clean_environment(os.environ))
 
 

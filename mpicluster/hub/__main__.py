@@ -16,10 +16,12 @@ import socket
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import msgspec
 
 from mpicluster import config
+from mpicluster.hub.history import History
 from mpicluster.hub.orders import Berth, Orders
 from mpicluster.hub.router import Keys, Router
 from mpicluster.hub.scheduler import Scheduler
@@ -30,6 +32,8 @@ from mpicluster.wire.contact import Contact
 __all__ = ["main"]
 
 _log = logging.getLogger("mpicluster.hub")
+#: So long the history's thread may keep the loop waiting for the interpreter, seconds.
+_SWITCH = 0.0001
 
 
 def main() -> int:
@@ -42,7 +46,9 @@ def main() -> int:
     run_dir = tempfile.mkdtemp(prefix="mpicluster-", dir=os.environ.get("XDG_RUNTIME_DIR") or None)
     scheduler = Scheduler(orders.cluster, orders.size)
     keys = Keys.fresh()
-    router = Router(scheduler, keys, run_dir)
+    sys.setswitchinterval(_SWITCH)
+    path = None if orders.history is None else str(Path(orders.log_dir) / "history.db")
+    router = Router(scheduler, keys, run_dir, History(orders.cluster, path, orders.history))
     at = router.addresses
     hosts = host_addresses()
     contact = None

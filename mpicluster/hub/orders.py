@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mpicluster.config import HistoryLimits
+
 __all__ = ["Berth", "Orders"]
 
 
@@ -18,6 +20,8 @@ class Orders(msgspec.Struct, kw_only=True):
     #: process of this host with whose end the cluster ends, and the mpiexec that started it
     owner: int | None
     launcher: int | None
+    #: how much history is kept; None for none
+    history: HistoryLimits | None = HistoryLimits()
 
 
 class Berth(msgspec.Struct, kw_only=True):

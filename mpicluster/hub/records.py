@@ -54,11 +54,27 @@ TRANSITIONS: Final = {
 class Job:
     """One `Submit`."""
 
-    __slots__ = ("abandoned", "allowed", "answered", "client", "fn_id", "held", "holders", "metas", "open", "parts", "priority", "submit")
+    __slots__ = (
+        "abandoned",
+        "allowed",
+        "answered",
+        "client",
+        "fn_id",
+        "held",
+        "holders",
+        "metas",
+        "number",
+        "open",
+        "parts",
+        "priority",
+        "submit",
+    )
 
     def __init__(self, client: ClientRecord, submit: Submit, fn_id: int) -> None:
         self.client = client
         self.submit = submit
+        #: the history's number for it, 0 if it is not to be remembered
+        self.number = 0
         #: engines that a balanced one may run on; empty for any
         self.allowed = frozenset(submit.allowed)
         #: key under which engines keep the function, 0 when each assignment brings it along

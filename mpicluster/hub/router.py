@@ -18,6 +18,8 @@ from zmq.utils.monitor import recv_monitor_message
 from mpicluster import config
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.gate import Dropped, Gate
+from mpicluster.hub.history import History
+from mpicluster.hub.questions import Refused, queue_status
 from mpicluster.hub.records import Send
 from mpicluster.hub.scheduler import Scheduler
 from mpicluster.selector import Selector, Source
@@ -74,8 +76,9 @@ class Router:
     thread, ``m`` (main) and ``c`` (control).
     """
 
-    def __init__(self, scheduler: Scheduler, keys: Keys, run_dir: str) -> None:
+    def __init__(self, scheduler: Scheduler, keys: Keys, run_dir: str, history: History | None = None) -> None:
         self.scheduler = scheduler
+        self.history = history or History(scheduler.cluster, None)
         self.dropped = Dropped()
         #: called once, when the first engine has registered
         self.on_first_engine: Callable[[], None] = lambda: None
@@ -97,7 +100,8 @@ class Router:
         #: peers to which there turned out to be no way
         self._unreachable: set[bytes] = set()
         self._watched: dict[int, Source] = {}
-        self._started = time.time()
+        self._recollections = self._selector.register(self.history.descriptor)
+        self._started = self._woke = time.time()
         client_ipc, engine_ipc = f"ipc://{run_dir}/client", f"ipc://{run_dir}/engine"
         self._bind(self._client_message, client_ipc, None, "")
         client_port = self._bind(self._client_message, "tcp://*", keys, "client")
@@ -150,6 +154,7 @@ class Router:
             left = max(0.0, wake - time.monotonic())
             timeout = left if timeout is None else min(timeout, left)
         ready = self._selector.wait(timeout)
+        self._woke = time.time()
         for source in ready:
             if source.socket is not None:
                 self._doors[source]()
@@ -157,7 +162,33 @@ class Router:
         while self._unreachable:
             self._gone(self._unreachable.pop())
             self._flush(scheduler.decide(time.monotonic()))
+        self._note()
+        if self._recollections in ready:
+            ready.remove(self._recollections)
+            self._flush([Send(to, message) for to, message in self.history.answers()])
         return [s.descriptor for s in ready if s.socket is None]
+
+    def _note(self) -> None:
+        """Hand the scheduler's notes over to the history."""
+        notes = self.scheduler.notes
+        if notes:
+            self.scheduler.notes = []
+            self.history.take(notes, self._woke)
+
+    def _ask(self, listener: bytes, question: m.Question) -> None:
+        """A client wants to know something."""
+        client = self.scheduler.clients.get(listener)
+        if client is None:
+            raise ProtocolError("a question of a client that has not said hello")
+        if not isinstance(question, m.QueueStatus):
+            self._note()  # what came before is known then
+            self.history.ask(listener, client.id, question)
+            return
+        try:
+            answer = m.Answer(question.request, queue_status(self.scheduler, question))
+        except Refused as e:
+            answer = m.Answer(question.request, b"", str(e), e.fault)
+        self._flush([Send(listener, answer)])
 
     def _answer(self) -> None:
         self._gate.answer()
@@ -207,6 +238,9 @@ class Router:
                 self._connected(source, head, identity)
             elif type(message) is m.Status:
                 self._flush([Send(listener, m.StatusReply(message.request, self._status()))])
+                continue
+            elif isinstance(message, m.Question):
+                self._ask(listener, message)
                 continue
             try:
                 self.scheduler.from_client(listener, message, now, frame)
@@ -334,11 +368,12 @@ class Router:
                 "clients": len(s.clients),
                 "tasks": {"waiting": s.balancer.waiting, "assigned": assigned, "done": s.tasks_done},
                 "dropped": msgspec.to_builtins(self.dropped),
+                "history": self.history.facts(),
             }
         )
 
     def close(self) -> None:
-        """Close all sockets, after what was sent is out (at most their linger)."""
+        """Close all sockets, after what was sent is out (at most their linger), and the history, after what was noted is written."""
         self._selector.close()
         for socket, monitor in self._sockets:
             socket.disable_monitor()
@@ -346,6 +381,7 @@ class Router:
             socket.close()
         self._gate.socket.close()
         self._context.term()
+        self.history.close(config.STOP_GRACE)
 
     @property
     def quiet(self) -> bool:

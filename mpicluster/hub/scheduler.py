@@ -15,6 +15,7 @@ from mpicluster.errors import ProtocolError
 from mpicluster.hub.balance import Balancer
 from mpicluster.hub.conditions import Conditions, Refused, Release
 from mpicluster.hub.endings import Endings, blocked
+from mpicluster.hub.notes import Ended, Note, Submitted, Wrote
 from mpicluster.hub.records import ClientRecord, EngineRecord, Job, Part, Send, State
 from mpicluster.hub.relay import Relay
 from mpicluster.wire import messages as m
@@ -65,6 +66,9 @@ class Scheduler:
         #: why the cluster ends; None while it does not
         self.ended: str | None = None
         self.tasks_done = 0
+        #: what the history is to remember, taken by whoever drives this after each turn
+        self.notes: list[Note] = []
+        self._last_job = 0
         self._ready_jobs: list[Job] = []
         self._next_fn = 1
         self._decided_at = 0.0
@@ -328,6 +332,10 @@ class Scheduler:
             fn_id, self._next_fn = self._next_fn, self._next_fn + 1
         job = Job(client, message, fn_id)
         at_once = self.conditions.admit(job, now)  # raises before anything has changed
+        if message.terms is None or not message.terms.forget:
+            self._last_job += 1
+            job.number = self._last_job
+            self.notes.append(Submitted(job.number, client.id, message))
         if message.targets is None:
             parts = [Part(job, i, None) for i in range(len(message.data))]
             job.open = len(parts)
@@ -461,6 +469,8 @@ class Scheduler:
             engine.ring if message.sizes else None,
         )
         self.tell(job.client, result)
+        if job.number:
+            self.notes.append(Ended(job.number, part.index, result))
         if part.state is State.DELIVERING:
             part.remaining = sum(message.sizes)
             engine.delivering[part.seq] = part
@@ -520,6 +530,8 @@ class Scheduler:
         if part is None:
             return
         part.outputs += 1
+        if part.job.number:
+            self.notes.append(Wrote(part.job.number, part.index, message.output))
         self.tell(part.job.client, m.Written(part.task, engine.info.id, message.output))
         if part.done is not None:
             self._done(engine, part.done, now)
@@ -533,7 +545,10 @@ class Scheduler:
         """End a part without its engine's word."""
         engine = part.engine if part.engine is not None else -1
         part.job.answered |= outcome != m.ABORTED
-        self.tell(part.job.client, m.Result(part.task, engine, outcome, data, [], 0.0, 0.0))
+        result = m.Result(part.task, engine, outcome, data, [], 0.0, 0.0)
+        self.tell(part.job.client, result)
+        if part.job.number and not (part.state is State.DELIVERING and outcome == m.ABORTED):  # which has ended well, unheard
+            self.notes.append(Ended(part.job.number, part.index, result))
         if part.state is State.WAITING and not part.job.held:
             self.balancer.dropped()
         self.close_part(part, outcome)

@@ -41,6 +41,7 @@ __all__ = [
     "Healed",
     "HealFailed",
     "Hello",
+    "History",
     "Interrupt",
     "Left",
     "Message",
@@ -57,6 +58,7 @@ __all__ = [
     "Refresh",
     "Register",
     "Registered",
+    "Remembered",
     "Resubmit",
     "Result",
     "RingPlace",
@@ -210,34 +212,61 @@ class QueueStatus(_Message, frozen=True, tag=60):
 
 
 class Find(_Message, frozen=True, tag=61):
-    """Records of the history that match a query (JSON, as MongoDB has them); answered by an `Answer`."""
+    """Records of the history that match a query (as MongoDB has them, in msgpack); answered by an `Answer`.
+
+    The answer is ``[records, next]``: some of them, oldest first, and the ``start`` to ask with for more (-1: there are no more).
+    """
 
     request: int
     query: bytes
-    #: the fields wanted; empty for all
+    #: the fields wanted; empty for all but payloads
     keys: list[str]
+    #: where to go on
+    start: int = 0
+
+
+class History(_Message, frozen=True, tag=65):
+    """Which tasks are remembered; answered by an `Answer`, in pages like a `Find`.
+
+    Each submission as its client, first task, number of tasks, and the engines if it is one task for several.
+    """
+
+    request: int
+    start: int = 0
 
 
 class Recall(_Message, frozen=True, tag=62):
-    """What became of these tasks, whoever submitted them: an `Answer` with what is known, then a `Recalled` for each part to come."""
+    """What became of these tasks, whoever submitted them; answered by an `Answer`: ``[known, parts]``.
+
+    That is of the first ``known`` of the ids, their parts in order (`Remembered`): what does not fit is asked for again. With
+    ``watch``, a `Recalled` follows for each part that is under way.
+    """
 
     request: int
     ids: list[str]
-    #: whether results are wanted, those to come too; else only how the tasks are
+    #: whether values and output are wanted; else only how the tasks are
     results: bool
+    watch: bool = False
 
 
 class Purge(_Message, frozen=True, tag=63):
-    """Forget records of finished tasks: those named, and all that ran on these engines; answered by an `Answer`."""
+    """Forget finished tasks: those named, and all that ran on these engines, or all; answered by an `Answer`, in pages like a `Find`.
+
+    The answer is how many were forgotten, and where to go on.
+    """
 
     request: int
     ids: list[str]
     engines: list[int]
     everything: bool
+    start: int = 0
 
 
 class Resubmit(_Message, frozen=True, tag=64):
-    """Run finished tasks again, as the tasks ``first``, ... of this client; answered by an `Answer`."""
+    """This client will run finished tasks again; answered by an `Answer`: what they were, as a list of `Submit`.
+
+    Tasks of one submission come together. Their numbers are ``first``, ... in this order, and are noted with the old records.
+    """
 
     request: int
     first: int
@@ -340,19 +369,41 @@ class Written(_Message, frozen=True, tag=37):
 
 
 class Answer(_Message, frozen=True, tag=38):
-    """Of a question to the hub: msgpack, or why there is none."""
+    """Of a question to the hub: msgpack, or why there is none, and whose fault that is (`NO_HISTORY`, ...)."""
 
     request: int
     data: bytes
     error: str = ""
+    fault: int = 0
+
+
+#: Why there is no answer: the history is off or has stopped; there is no such task; it cannot be done with it; the question makes no sense.
+NO_HISTORY, UNKNOWN, UNFIT, NONSENSE = range(1, 5)
+
+
+class Remembered(_Message, frozen=True, tag=5):
+    """A part of a task, as the history has it."""
+
+    id: str
+    #: -1: it is under way
+    outcome: int
+    engine: int
+    data: bytes
+    #: bytes of its value that were not kept
+    dropped: int
+    submitted: float
+    started: float
+    completed: float
+    kind: str
+    label: str
+    output: list[Piece]
 
 
 class Recalled(_Message, frozen=True, tag=39):
-    """A part of a task has ended that a `Recall` asked for: a record as the history has it, in msgpack."""
+    """A part has ended that a `Recall` asked for."""
 
     request: int
-    id: str
-    record: bytes
+    part: Remembered
 
 
 class Verdict(_Message, frozen=True, tag=33):
@@ -572,11 +623,11 @@ class Stuck(_Message, frozen=True, tag=57):
 
 
 #: Outcomes of a task on an engine.
-OK, FAILED, ABANDONED, ABORTED, LOST, UNMET, REFUSED, LATE = range(8)
+OK, FAILED, ABANDONED, ABORTED, LOST, UNMET, REFUSED, LATE = OUTCOMES = range(8)
 #: "LOST", "REFUSED" and "LATE" data is the reason as UTF-8 text; "FAILED" and "UNMET" data is a failure of `serial.failure`.
 #: UNMET: the engine has not what the task needs, so it goes to another; REFUSED: what it depends on cannot be; LATE: no time left.
 
-Question: TypeAlias = QueueStatus | Find | Recall | Purge | Resubmit
+Question: TypeAlias = QueueStatus | History | Find | Recall | Purge | Resubmit
 ClientMessage: TypeAlias = Hello | Submit | Cancel | Interrupt | SendSignal | Question | Status | Shutdown | Goodbye | Chunk | Credit
 FromEngine: TypeAlias = Register | Done | Dones | Output | Ready | Withdrawn | Healed | HealFailed | Stuck | Chunk | Credit
 ToClient: TypeAlias = Welcome | Engines | Result | Written | Verdict | Answer | Recalled | StatusReply | Farewell | Left | Chunk | Credit

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from mpicluster.cli import main
+from mpicluster.config import HISTORY_LIMITS, HistoryLimits
 from mpicluster.wire import contact as contact_file
 from mpicluster.wire.contact import Contact
 
@@ -84,13 +85,32 @@ def test_an_owner_on_another_host_is_not_watched(monkeypatch, run, given, owner)
     worker.run_engine = lambda **options: seen.append(options) or 0
     monkeypatch.setitem(sys.modules, worker.__name__, worker)
     assert run("engine", *given).exit_code == 0
-    assert seen == [{"profile": "default", "cluster": None, "owner": owner, "launcher": None}]
+    assert seen == [{"profile": "default", "cluster": None, "owner": owner, "launcher": None, "history": HISTORY_LIMITS}]
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        (["--no-history"], None),
+        (["--history-tasks", "5", "--history-nbytes", "6", "--history-age", "7.5"], HistoryLimits(5, 6, 7.5)),
+    ],
+)
+def test_what_is_remembered_can_be_said(monkeypatch, run, given, limits):
+    """To engines under one's own mpiexec."""
+    seen = []
+    worker = types.ModuleType("mpicluster.cluster.worker")
+    worker.run_engine = lambda **options: seen.append(options["history"]) or 0
+    monkeypatch.setitem(sys.modules, worker.__name__, worker)
+    assert run("engine", *given).exit_code == 0
+    assert seen == [limits]
 
 
 @pytest.mark.parametrize(
     "args",
     [
         ("engine", "--owner", "me"),
+        ("start", "--history-tasks", "0"),
+        ("start", "--history-age", "-1"),
         ("start", "-n", "0"),
         ("start", "-n", "many"),
         ("start", "--profile", "a/b"),

@@ -85,6 +85,7 @@ def test_a_daemon_is_listed_described_and_stopped(home):
     shown = home.run("status", "--profile", "lab")
     assert shown.returncode == 0, shown.stderr
     assert f"Cluster {contact.cluster} (profile lab): 2 engines" in shown.stdout
+    assert "  history  " in shown.stdout
     facts = json.loads(home.run("status", "--profile", "lab", "--json").stdout)
     assert [e["id"] for e in facts["engines"]] == [0, 1]
     assert facts["tasks"]["done"] == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpicluster.cluster import words
+from mpicluster.config import HistoryLimits
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,31 @@ FACTS = {
     "tasks": {"waiting": 5, "assigned": 4, "done": 19},
     "dropped": {"malformed": 0, "oversized": 0, "unauthenticated": 0},
 }
+
+
+HISTORY = {"on": True, "stopped": "", "tasks": 19, "nbytes": 4500, "without_values": 0}
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({}, "history  19 tasks in 4.5 kB\n"),
+        ({"without_values": 3}, "19 tasks in 4.5 kB; 3 without their values, since the disk is too slow"),
+        ({"on": False}, "history  off\n"),
+        ({"on": False, "stopped": "disk full"}, "history  STOPPED: disk full\n"),
+    ],
+)
+def test_the_history_in_words(facts, text):
+    """Loud when it has stopped."""
+    assert text in words.status({**FACTS, "history": {**HISTORY, **facts}})
+
+
+def test_limits_of_the_history_as_options():
+    """Nothing is said of the default."""
+    assert words.history_options(HistoryLimits()) == []
+    assert words.history_options(None) == ["--no-history"]
+    options = words.history_options(HistoryLimits(5, 6, 7.5))
+    assert options == ["--history-tasks", "5", "--history-nbytes", "6", "--history-age", "7.5"]
 
 
 def test_a_healthy_cluster_in_words():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 
+from mpicluster.hub.notes import Ended, Submitted
 from mpicluster.hub.scheduler import Scheduler
 from mpicluster.wire import messages as m
 
@@ -387,6 +388,8 @@ class Cluster:
         self.random, self.failures, self.survives = random, failures, survives
         self.scheduler = Scheduler("cluster", engines)
         self.now = 0.0
+        #: what the history would be told
+        self.notes = []
         self.engines, self.dead = {}, {}
         self.clients, self.gone = {}, {}
         for i in range(engines):
@@ -413,6 +416,8 @@ class Cluster:
     def decide(self):
         sends = self.scheduler.decide(self.now)
         self.scheduler.check()
+        self.notes += self.scheduler.notes
+        self.scheduler.notes = []
         for to, message, frame in sends:
             if to.startswith(b"e"):
                 engine = self.engines.get(int(to[1:-1]))
@@ -537,9 +542,34 @@ class Cluster:
         if answer.outcome == m.LATE and not self.failures:
             assert message.terms.timeout > 0 or message.terms.time_limit > 0
 
+    def check_notes(self):
+        """The history hears of each job, and how each part of it has ended, as its client was told."""
+        open_, results = {}, {}
+        for note in self.notes:
+            match note:
+                case Submitted(job, client, submit):
+                    assert job not in open_
+                    open_[job] = set(range(len(submit.data if submit.targets is None else submit.targets)))
+                case Ended(job, part, result):
+                    open_[job].discard(part)
+                    engine = result.engine if result.engine >= 0 else None
+                    results.setdefault((job, part), []).append((result.outcome, engine))
+        assert not any(open_.values())
+        names = {note.job: (note.client, note.submit) for note in self.notes if isinstance(note, Submitted)}
+        told = {}
+        for (job, part), known in results.items():
+            client, submit = names[job]
+            key = (submit.first + part, None) if submit.targets is None else (submit.first, submit.targets[part])
+            told[client, *key] = [outcome for outcome, _ in known]
+        for client in self.clients.values():
+            for key, answer in client.answers.items():
+                assert told[client.name, *key][-1] == answer.outcome
+
     def check_rest(self):
         """Nothing waits, nothing is remembered for nothing."""
         s = self.scheduler
+        if s.ended is None:
+            self.check_notes()
         for client in self.clients.values():
             assert client.farewell is not None or client.missing == set()
             assert client.farewell is not None or set(client.verdicts) == set(client.requests)

@@ -163,6 +163,7 @@ _VALUES = {
     str: st.sampled_from(["", "apply", "gather", "bcast", "main"]),
     bytes: st.sampled_from([b"", b"x"]),
     float: st.floats(),
+    bool: st.booleans(),
 }
 
 
