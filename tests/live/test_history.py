@@ -36,6 +36,11 @@ def hold(folder: str, value: object) -> object:
     return value
 
 
+def heard(client: Client) -> None:
+    """Wait until the hub has heard what this client has submitted: another's question goes another way, and may be faster."""
+    client.queue_status()
+
+
 def say(text: str, value: object = None) -> object:
     print(text)
     print(text.upper(), file=sys.stderr)
@@ -141,6 +146,7 @@ def test_result_status_tells_pending_from_completed(rc4, tmp_path, other):
     rc4.wait([done, failed], timeout=TIMEOUT)
     held = rc4[1].apply(hold, str(tmp_path), "held")
     ids = done.msg_ids + failed.msg_ids + held.msg_ids
+    heard(rc4)
     status = other(rc4).result_status(ids)
     assert status == {"pending": held.msg_ids, "completed": done.msg_ids + failed.msg_ids}
     status = rc4.result_status(ids, status_only=False)
@@ -181,6 +187,7 @@ def test_get_result_of_what_is_under_way(rc4, tmp_path, other):
     asking = other(rc4)
     held = rc4[0].apply(hold, str(tmp_path), "value")
     queued = rc4[0].apply(say, "queued", 2)
+    heard(rc4)
     result = asking.get_result(held.msg_ids + queued.msg_ids)
     assert not result.done()
     assert result.status == [None, None]
@@ -228,6 +235,7 @@ rc = mpicluster.Client(profile={rc4.contact.profile!r})
 done = rc[1].apply(abs, -9); done.get()
 held = rc[0].apply(hold, {str(tmp_path)!r}, "survived")
 queued = rc[0].apply(abs, -1)
+rc.queue_status()
 print(*done.msg_ids, *held.msg_ids, *queued.msg_ids, flush=True)
 sys.stdin.read()
 """
@@ -261,6 +269,7 @@ def test_results_of_others_fail_when_the_cluster_ends(fresh, tmp_path):
     rc = fresh(1)
     asking = Client(rc.contact)
     held = rc[0].apply(hold, str(tmp_path), 1)
+    heard(rc)
     result = asking.get_result(held.msg_ids[0])
     rc.shutdown()
     with pytest.raises(mpicluster.ClusterStopped):
