@@ -25,7 +25,12 @@ INFO = {"engine_id": 2, "rank": 2, "host": "h", "pid": 1, "method": "apply"}
 
 
 def error_of(outcome, data, *, started=0.0, engines=None):
-    made = AsyncResult(SimpleNamespace(id="c1", _connection=None, _wait_until=lambda done, *_: done()), "f", 1, single=True)
+    made = AsyncResult(
+        SimpleNamespace(id="c1", contact=SimpleNamespace(cluster="c"), _connection=None, _wait_until=lambda done, *_: done()),
+        "f",
+        1,
+        single=True,
+    )
     made._number(0, 1, engines)
     made._deliver(0, Reply(m.Result(1, 2, outcome, data, [], started, 2.0), (), 3.0))
     assert made.status == ("aborted" if outcome == m.ABORTED else "lost" if outcome == m.LOST else "error")
