@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from mpicluster.config import HistoryLimits
+from mpicluster.config import SCHEMES, HistoryLimits
 
 if TYPE_CHECKING:
     from mpicluster.cluster.cluster import Cluster
@@ -69,8 +69,8 @@ _profile: Callable[[Any], Any] = click.option(
 )
 
 
-def _history(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options for what the hub remembers."""
+def _hub(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options for the hub: what it remembers, and how it gives out tasks."""
     default = HistoryLimits()
     for option in (
         click.option(
@@ -85,6 +85,13 @@ def _history(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--history-tasks", type=click.IntRange(min=1), default=default.tasks, show_default=True, help="Tasks that it remembers."
+        ),
+        click.option(
+            "--scheme",
+            type=click.Choice(SCHEMES),
+            default=SCHEMES[0],
+            show_default=True,
+            help="In what order engines are given balanced tasks.",
         ),
         click.option("--history/--no-history", default=True, show_default=True, help="Whether the hub remembers tasks and their results."),
     ):
@@ -114,7 +121,7 @@ def main() -> None:
 @click.option("--cluster", default=None, callback=_plain_word, help="Id of the cluster; made up if not given.")
 @click.option("--owner", metavar="PID[@HOST]", callback=_local_pid, help="Process with whose end the cluster ends.")
 @click.option("--launcher", callback=_local_pid, hidden=True)
-@_history
+@_hub
 def engine(
     profile: str,
     cluster: str | None,
@@ -124,6 +131,7 @@ def engine(
     history_tasks: int,
     history_nbytes: int,
     history_age: float,
+    scheme: str,
 ) -> None:
     """Be one engine: run this under mpiexec or srun.
 
@@ -135,7 +143,7 @@ def engine(
     from mpicluster.cluster.worker import run_engine
 
     limits = HistoryLimits(history_tasks, history_nbytes, history_age) if history else None
-    sys.exit(run_engine(profile=profile, cluster=cluster, owner=owner, launcher=launcher, history=limits))
+    sys.exit(run_engine(profile=profile, cluster=cluster, owner=owner, launcher=launcher, history=limits, scheme=scheme))
 
 
 @main.command()
@@ -147,7 +155,7 @@ def engine(
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds for engines to come."
 )
-@_history
+@_hub
 def start(
     n: int | None,
     profile: str,
@@ -159,13 +167,14 @@ def start(
     history_tasks: int,
     history_nbytes: int,
     history_age: float,
+    scheme: str,
 ) -> None:
     """Start a hub and engines on this machine, and stay until Ctrl-C."""
     from mpicluster.cluster.cluster import Cluster
 
     try:
         limits = HistoryLimits(history_tasks, history_nbytes, history_age)._asdict()
-        ours = Cluster(n, profile=profile, mpi=mpi, timeout=timeout, cluster=cluster, history=limits if history else False)
+        ours = Cluster(n, profile=profile, mpi=mpi, timeout=timeout, cluster=cluster, history=limits if history else False, scheme=scheme)
     except ValueError as e:
         raise click.UsageError(str(e)) from e
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

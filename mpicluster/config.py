@@ -27,6 +27,7 @@ __all__ = [
     "OUTPUT_KEPT",
     "PREFETCH_TIME",
     "RING_SLOTS",
+    "SCHEMES",
     "START_TIMEOUT",
     "STOP_GRACE",
     "TRANSPORT_MAX_FRAME",
@@ -69,6 +70,11 @@ PREFETCH_MAX = 256
 MAX_OUTPUT = 64 * 1024 * 1024
 #: ... and how much of it a client keeps, the newest.
 OUTPUT_KEPT = 16 * 1024 * 1024
+
+
+#: In what order engines that have room for a task are served: those with the least first; in turn; with the least most likely
+#: first; at random.
+SCHEMES = ("leastload", "roundrobin", "weighted", "random")
 
 
 class HistoryLimits(NamedTuple):

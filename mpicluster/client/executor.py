@@ -138,6 +138,19 @@ class ViewExecutor(Executor):
         if wait:
             self.view.client.wait(pending)
 
+    def interrupt(self) -> None:
+        """End what was submitted and has not ended: what has not begun does not begin, and what runs gets a KeyboardInterrupt.
+
+        Raises
+        ------
+        ClusterError, TimeoutError
+            there is no cluster any more, or it does not answer.
+        """
+        with self._lock:
+            pending = [result for result in self._results if not result.done()]
+        if pending:
+            self.view.client._interrupt(task for result in pending for task in result._tasks())
+
     def __repr__(self) -> str:
         return f"<ViewExecutor of {self.view!r}{', shut down' if self._closed else ''}>"
 

@@ -131,8 +131,13 @@ class MPIClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         return future.result()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Take back what has not begun."""
-        self._work.executor.shutdown(wait=False, cancel_futures=True)
+        """End all batches: a call was interrupted, has failed, or takes too long."""
+        executor = self._work.executor
+        executor.shutdown(wait=False)
+        try:
+            executor.interrupt()
+        except (ClusterError, TimeoutError):
+            pass  # there is nothing to end, or nobody to do it
 
     def stop_call(self) -> None:
         """A call of `Parallel` has ended."""

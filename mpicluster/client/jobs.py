@@ -33,6 +33,7 @@ class Jobs:
         def _ask(self, make: Callable[[int], m.ClientMessage], timeout: float = ...) -> Any: ...
 
     def __init__(self) -> None:
+        super().__init__()
         #: guards everything that changes: a plain lock, which Ctrl-C cannot leave locked
         self._guard = threading.Lock()
         self._pending = Ledger()

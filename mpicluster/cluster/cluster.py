@@ -76,6 +76,9 @@ class Cluster:
     history
         whether the hub remembers all tasks (`Client.get_result`, `Client.db_query`), as many as `HistoryLimits` has by default; or limits:
         ``history={"tasks": 10_000_000, "nbytes": 8 << 30, "age": 86400.0}``, each of them optional.
+    scheme
+        in what order engines that have room are given balanced tasks: ``"leastload"`` (those with the least first), ``"roundrobin"``,
+        ``"weighted"`` (at random, those with less more likely first), ``"random"``.
     """
 
     def __init__(
@@ -87,13 +90,17 @@ class Cluster:
         timeout: float = config.START_TIMEOUT,
         cluster: str | None = None,
         history: bool | Mapping[str, float] = True,
+        scheme: str = "leastload",
     ) -> None:
         if n is not None and n < 1:
             raise ValueError(f"a cluster has at least one engine, not {n}")
         if cluster is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", cluster):
             raise ValueError(f"a cluster's id must be a plain word, not {cluster!r}")
         profile_dir(profile)  # complains about a bad name
+        if scheme not in config.SCHEMES:
+            raise ValueError(f"there is no scheme {scheme!r}; there are {', '.join(config.SCHEMES)}")
         self.history = _limits(history)
+        self.scheme = scheme
         self.n = n
         self.profile = profile
         self.mpi = mpi
@@ -142,7 +149,7 @@ class Cluster:
         logs.prune(self.profile, keep=logs.KEEP - 1)
         folder = logs.log_dir(self.profile, cluster, create=True)
         worker = [sys.executable, "-m", "mpicluster", "engine", "--profile", self.profile, "--cluster", cluster]
-        worker += history_options(self.history)
+        worker += [*history_options(self.history), "--scheme", self.scheme]
         if not detach:
             worker += ["--owner", f"{os.getpid()}@{socket.gethostname()}"]
         argv = launch_mpi.command(installation, n, worker)

@@ -31,6 +31,7 @@ def run_engine(
     owner: int | None = None,
     launcher: int | None = None,
     history: HistoryLimits | None = config.HISTORY_LIMITS,
+    scheme: str = "leastload",
 ) -> int:
     """Be an engine until the cluster ends; returns the exit code of this process.
 
@@ -45,7 +46,7 @@ def run_engine(
     cluster = cluster or _new_id()
     hub, size = None, launch_mpi.launcher_size(os.environ)
     if size is not None and launch_mpi.launcher_rank(os.environ) == 0:
-        hub = _start_hub(profile, cluster, size, owner, launcher, history)  # it starts while MPI does
+        hub = _start_hub(profile, cluster, size, owner, launcher, history, scheme)  # it starts while MPI does
     world = World()
     problem = launch_mpi.check_launcher(world.size, world.id, os.environ)
     if problem is not None:
@@ -53,7 +54,7 @@ def run_engine(
             hub.abandon()
         _refuse(problem)
     if hub is None and world.id == 0:
-        hub = _start_hub(profile, cluster, world.size, owner, launcher, history)
+        hub = _start_hub(profile, cluster, world.size, owner, launcher, history, scheme)
     berth = world.wire.bcast(msgspec.json.decode(hub.answer(), type=Berth) if hub is not None else None)
     threads = _limit_threads(world)
 
@@ -94,10 +95,14 @@ def _new_id() -> str:
     return time.strftime("%Y%m%d-%H%M%S-", time.localtime()) + str(os.getpid())
 
 
-def _start_hub(profile: str, cluster: str, size: int, owner: int | None, launcher: int | None, history: HistoryLimits | None) -> HubProcess:
+def _start_hub(
+    profile: str, cluster: str, size: int, owner: int | None, launcher: int | None, history: HistoryLimits | None, scheme: str
+) -> HubProcess:
     log_dir = profile_dir(profile, create=True) / "logs" / cluster
     log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    orders = Orders(cluster=cluster, profile=profile, size=size, log_dir=str(log_dir), owner=owner, launcher=launcher, history=history)
+    orders = Orders(
+        cluster=cluster, profile=profile, size=size, log_dir=str(log_dir), owner=owner, launcher=launcher, history=history, scheme=scheme
+    )
     return HubProcess(msgspec.json.encode(orders), Path(log_dir) / "hub.log", launch_mpi.clean_environment(os.environ))
 
 

@@ -44,7 +44,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     _steady_allocator()
     run_dir = tempfile.mkdtemp(prefix="mpicluster-", dir=os.environ.get("XDG_RUNTIME_DIR") or None)
-    scheduler = Scheduler(orders.cluster, orders.size)
+    scheduler = Scheduler(orders.cluster, orders.size, orders.scheme)
     keys = Keys.fresh()
     sys.setswitchinterval(_SWITCH)
     path = None if orders.history is None else str(Path(orders.log_dir) / "history.db")

@@ -12,13 +12,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
 
-from mpicluster.config import PREFETCH_MAX, PREFETCH_TIME
+from mpicluster.config import PREFETCH_MAX, PREFETCH_TIME, SCHEMES
 from mpicluster.hub.records import EngineRecord, Job, Part, State
 
-__all__ = ["SCHEMES", "Balancer"]
+__all__ = ["Balancer"]
 
-#: Orders in which engines with room are served.
-SCHEMES = ("leastload", "roundrobin", "weighted", "random")
 #: Work is taken back from an engine whose oldest task is at least this old.
 _PATIENCE = 0.005
 #: So many parts that have ended may stay in the queues.
