@@ -370,11 +370,13 @@ class Client(Jobs, Remembering):
         self._drop_unsent(chosen)
         return bool(self._ask(lambda number: m.Interrupt(number, sorted(chosen))))
 
-    def send_signal(self, sig: int | str, targets: Targets = None) -> None:
+    def send_signal(self, sig: int | str, targets: Targets = None, block: bool | None = None) -> None:
         """Send a signal to engines: its number, or its name (``"SIGUSR1"``).
 
         SIGINT raises KeyboardInterrupt in the task that runs there, also where it waits in MPI (if this MPI can be made to let go); an
         engine that does nothing ignores it. Every other signal does to the engine's process what it does to any.
+
+        ``block=False`` does not wait for the word of the hub.
 
         Raises
         ------
@@ -384,7 +386,11 @@ class Client(Jobs, Remembering):
         number = int(signal.Signals[sig]) if isinstance(sig, str) and sig in signal.Signals.__members__ else sig
         if not isinstance(number, int) or not 0 < number < signal.NSIG:
             raise ValueError(f"there is no signal {sig!r}")
-        self._ask(lambda request: m.SendSignal(request, number, select(targets, self._live())))
+        engines = select(targets, self._live())
+        if block is False:
+            self._connection.say([m.SendSignal(0, number, engines)])
+        else:
+            self._ask(lambda request: m.SendSignal(request, number, engines))
 
     def _ask(self, make: Callable[[int], m.ClientMessage], timeout: float = CONNECT_TIMEOUT) -> Any:
         """Ask the hub something and wait for its answer."""

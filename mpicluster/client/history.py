@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
+from mpicluster.client.byname import ByName
 from mpicluster.client.hubresult import AsyncHubResult
 from mpicluster.client.names import Names
 from mpicluster.client.result import AsyncResult
@@ -73,6 +74,16 @@ class Remembering:
     def history(self) -> Names:
         """Ids of the tasks that this client has submitted, in order."""
         return self._names
+
+    @property
+    def results(self) -> ByName:
+        """Values of this client's tasks by id: ``rc.results[id]`` is ``rc.get_result(id).get()``."""
+        return ByName(self.history, lambda name: self.get_result(name).get())
+
+    @property
+    def metadata(self) -> ByName:
+        """`Metadata` of this client's tasks by id: ``rc.metadata[id]`` is ``rc.get_result(id).metadata``."""
+        return ByName(self.history, lambda name: self.get_result(name).metadata)
 
     def _put(self, make: Callable[[int], m.Question]) -> bytes:
         """Ask a question; the answer's bytes, or what is wrong, raised."""
@@ -378,6 +389,11 @@ class ViewHistory:
     def __init__(self) -> None:
         #: ids of the tasks submitted through this view, in order
         self.history = Names()
+
+    @property
+    def results(self) -> ByName:
+        """Values of this view's tasks by id."""
+        return ByName(self.history, lambda name: self.client.get_result(name).get())
 
     def get_result(
         self,

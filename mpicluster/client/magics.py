@@ -152,6 +152,13 @@ def _output_options(f: Any) -> Any:
     return f
 
 
+class _Interrupted(KeyboardInterrupt):
+    """A person has interrupted a cell; what the engines made of it was shown, and this process's part in it is of no interest."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["KeyboardInterrupt"]
+
+
 @magics_class
 class ParallelMagics(Magics):  # type: ignore[misc]
     """The magics of one suffix. ``view`` is where they run; its attributes are the defaults that `%pxconfig` sets."""
@@ -325,7 +332,7 @@ class ParallelMagics(Magics):  # type: ignore[misc]
                 self._follow(result, follower, bar.since(0), began + max(0.0, after))
         except KeyboardInterrupt:
             self._interrupt(result, follower, number)
-            raise
+            raise _Interrupted from None
         finally:
             if follower is not None:
                 follower.close()
@@ -352,9 +359,9 @@ class ParallelMagics(Magics):  # type: ignore[misc]
         print(f"Interrupting the engines ({signal.Signals(number).name}) ...")
         client = result._client
         try:
-            if number == signal.SIGINT and hasattr(result, "interrupt"):
+            if number == signal.SIGINT:
                 result.interrupt()
-            elif hasattr(client, "send_signal"):
+            else:
                 engines = [e for i in range(len(result._replies)) if (e := self._engine(result, i)) is not None]
                 client.send_signal(number, targets=engines)
         except (ClusterError, TimeoutError) as e:

@@ -79,6 +79,8 @@ class Cluster:
     scheme
         in what order engines that have room are given balanced tasks: ``"leastload"`` (those with the least first), ``"roundrobin"``,
         ``"weighted"`` (at random, those with less more likely first), ``"random"``.
+    cluster_id, engine_timeout
+        IPython Parallel's names for ``cluster`` and ``timeout``.
     """
 
     def __init__(
@@ -91,7 +93,11 @@ class Cluster:
         cluster: str | None = None,
         history: bool | Mapping[str, float] = True,
         scheme: str = "leastload",
+        cluster_id: str | None = None,
+        engine_timeout: float | None = None,
     ) -> None:
+        cluster = cluster if cluster is not None else cluster_id
+        timeout = timeout if engine_timeout is None else engine_timeout
         if n is not None and n < 1:
             raise ValueError(f"a cluster has at least one engine, not {n}")
         if cluster is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", cluster):

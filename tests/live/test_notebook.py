@@ -177,3 +177,10 @@ def test_results_look_well(outputs):
     assert "100%" in bundles(outputs("squares"), "text/html")[0]
     assert bundles(outputs("failed"), "text/html")[0].count("ZeroDivisionError: division by zero") == 2
     assert "engines 0, 1" in bundles(outputs("rc[:2]"), "text/html")[0]
+
+
+def test_an_interrupt_reaches_the_engines(outputs):
+    shown = text(outputs("%%px\nprint('asleep')"))
+    assert {f"[stdout:{i}] asleep" for i in range(4)} <= set(shown)
+    assert any("KeyboardInterrupt" in line for line in shown)
+    assert sorted(text(outputs("%px print('awake')"))) == [f"[stdout:{i}] awake" for i in range(4)]
