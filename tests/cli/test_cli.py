@@ -85,7 +85,9 @@ def test_an_owner_on_another_host_is_not_watched(monkeypatch, run, given, owner)
     worker.run_engine = lambda **options: seen.append(options) or 0
     monkeypatch.setitem(sys.modules, worker.__name__, worker)
     assert run("engine", *given).exit_code == 0
-    assert seen == [{"profile": "default", "cluster": None, "owner": owner, "launcher": None, "history": HISTORY_LIMITS}]
+    assert seen == [
+        {"profile": "default", "cluster": None, "owner": owner, "launcher": None, "history": HISTORY_LIMITS, "scheme": "leastload"}
+    ]
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_execute_runs_magics_loops_and_definitions(rc):
 
 
 def test_execute_gives_a_result_in_any_case(rc):
-    assert [reply.execution_count for reply in rc[:].execute("a = 1").get(timeout=TIMEOUT)] == [1] * len(rc)
+    assert all(reply.execution_count >= 1 for reply in rc[:].execute("a = 1").get(timeout=TIMEOUT))
     result = rc[:].execute("print('x')", block=True)
     assert result.done()
     assert result.stdout == ["x\n"] * len(rc)

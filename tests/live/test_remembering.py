@@ -230,7 +230,7 @@ def test_get_result_after_the_submitting_client_was_killed(rc4, tmp_path, other)
     code = f"""
 import sys, mpicluster
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_history import hold
+from test_remembering import hold
 rc = mpicluster.Client(profile={rc4.contact.profile!r})
 done = rc[1].apply(abs, -9); done.get()
 held = rc[0].apply(hold, {str(tmp_path)!r}, "survived")
