@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpicluster.config import PREFETCH_MAX
+from mpicluster.config import PREFETCH_MAX, SCHEMES
 from mpicluster.hub.balance import Balancer
 from mpicluster.hub.records import ClientRecord, EngineRecord, Job, Part, State
 from mpicluster.wire import messages as m
@@ -26,9 +26,9 @@ def parts_of(client, count=1, allowed=(), sizes=()):
 class Table:
     """A balancer and its engines, which take what they are given."""
 
-    def __init__(self, count, mean=None):
+    def __init__(self, count, mean=None, scheme="leastload"):
         self.engines = {i: engine_of(i) for i in range(count)}
-        self.balancer = Balancer(self.engines)
+        self.balancer = Balancer(self.engines, scheme)
         for engine in self.engines.values():
             engine.mean = mean
             self.balancer.update(engine)
@@ -254,3 +254,63 @@ def test_nothing_is_lost_and_nothing_is_given_twice(data):
         given_out += [part for _, part in table.fill()]
     assert len(given_out) == len(set(given_out)) == len(everything)
     assert all(part.state is State.ENDED for part in everything)
+
+
+# -- schemes -------------------------------------------------------------------------------------------------------------
+
+
+def served(scheme, tasks, engines=4):
+    """The engines that one task after another is given to, each done before the next one comes."""
+    table = Table(engines, scheme=scheme)
+    order = []
+    for _ in range(tasks):
+        table.balancer.add(parts_of(ANN))
+        ((number, _),) = table.fill()
+        order.append(number)
+        table.finish(number)
+    return order
+
+
+def test_round_robin_serves_engines_in_turn():
+    assert served("roundrobin", 10) == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+
+
+@pytest.mark.parametrize("scheme", ["random", "weighted"])
+def test_random_schemes_serve_all(scheme):
+    assert set(served(scheme, 200)) == {0, 1, 2, 3}
+
+
+def test_the_weighted_scheme_prefers_those_with_less():
+    wins = 0
+    for _ in range(300):
+        table = Table(2, scheme="weighted", mean=0.001)
+        for part in parts_of(ANN, 9):
+            table.take(table.engines[0], part)
+        table.balancer.add(parts_of(BOB))
+        wins += table.fill()[0][0] == 1
+    assert wins > 200, "of two, that with nothing to do is likely to be first"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@given(st.integers(1, 5), st.integers(0, 60))
+def test_each_scheme_gives_out_all_that_there_is_room_for(scheme, engines, count):
+    table = Table(engines, mean=1.0, scheme=scheme)
+    parts = parts_of(ANN, count) if count else []
+    table.balancer.add(parts)
+    assert len(table.fill()) == min(count, 2 * engines)
+    assert max(table.loads()) <= 2
+
+
+def test_a_scheme_that_does_not_exist():
+    with pytest.raises(ValueError, match="there are leastload"):
+        Balancer({}, "best")
+
+
+def test_an_engine_that_is_stuck_gets_nothing():
+    table = Table(2)
+    table.engines[0].stuck = (1, "it waits")
+    table.balancer.update(table.engines[0])
+    table.balancer.add(parts_of(ANN, 3))
+    assert {number for number, _ in table.fill()} == {1}
+    table.balancer.add(parts_of(ANN, 2, allowed=[0]))
+    assert len(table.balancer.drop_impossible()) == 2
