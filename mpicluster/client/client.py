@@ -104,6 +104,8 @@ class Client(Jobs, Remembering):
         self._lost: str | None = None
         self._kind: type[Exception] = ClusterStopped
         self._loss_reason = ""
+        #: held while a chunk has been counted as sent and is not yet
+        self._handing_out = threading.Lock()
         self._uploads: dict[int, tuple[int, Sequence[Buffer], Outgoing]] = {}
         self._downloads: dict[tuple[int, int], tuple[m.Result, Incoming]] = {}
         #: shared memory through which chunks go to engines of this host, and that of engines; the listening thread's
@@ -527,7 +529,7 @@ class Client(Jobs, Remembering):
             return
         before, stalls_at = -1, math.inf
         while self._lost is None:
-            with self._guard:
+            with self._handing_out, self._guard:  # what is counted as sent is sent
                 under_way = [outgoing for _, _, outgoing in self._uploads.values() if not outgoing.complete]
                 position = sum(outgoing.position for _, _, outgoing in self._uploads.values())
             if not under_way or time.monotonic() >= stalls_at:
@@ -723,13 +725,14 @@ class Client(Jobs, Remembering):
         if message.ring and self._ring is not None:
             uploads = self._uploads
             self._ring.reclaim(lambda owner: uploads.get(owner[0], (None,))[0] != owner[1])
-        while (chunk := outgoing.next_chunk()) is not None:
-            offset, view = chunk
-            place = self._ring.put(view, (message.name, message.engine)) if message.ring and self._ring is not None else None
-            if place is None:
-                self._connection.say([m.Chunk(message.name, message.engine, offset)], view)
-            else:
-                self._connection.say([m.Chunk(message.name, message.engine, offset, *place, view.nbytes)])
+        with self._handing_out:
+            while (chunk := outgoing.next_chunk()) is not None:
+                offset, view = chunk
+                place = self._ring.put(view, (message.name, message.engine)) if message.ring and self._ring is not None else None
+                if place is None:
+                    self._connection.say([m.Chunk(message.name, message.engine, offset)], view)
+                else:
+                    self._connection.say([m.Chunk(message.name, message.engine, offset, *place, view.nbytes)])
 
     def _on_lost(self, reason: str) -> None:
         self._end(reason, ClusterStopped)
