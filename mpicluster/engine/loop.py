@@ -84,7 +84,7 @@ class Engine:
         self._selector = Selector()
         self._source = self._selector.register(self._socket)
         self._selector.register(self.control.end_of_waits)
-        self.namespace = Namespace(self.recorder)
+        self.namespace = Namespace(self.recorder, self.warden.held)
         self._give_names()
         self._epoch_given = world.epoch
         self._executor = Executor(self.namespace, self.warden)

@@ -8,7 +8,8 @@ import importlib.util
 import os
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib.machinery import ModuleSpec
 from typing import Any, NoReturn
 
@@ -21,15 +22,16 @@ __all__ = ["Namespace"]
 
 
 class Namespace:
-    """The user's module. ``values`` is its dict: one object for the engine's whole life."""
+    """The user's module. ``values`` is its dict: one object for the engine's whole life. What must not be interrupted is ``held``."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, held: Callable[[], AbstractContextManager[None]]) -> None:
         self.module = types.ModuleType("__main__", "The namespace of this engine.")
         self.values: dict[str, Any] = self.module.__dict__
         self.values["__builtins__"] = builtins  # as every module has it that was executed
         self._given: dict[str, Any] = {}
         self._start = dict(self.values)
         self._recorder = recorder
+        self._held = held
         self._shell: Any = None
         sys.modules["__main__"] = self.module  # classes defined here are found by name
         bind_namespace(self.values)
@@ -40,7 +42,7 @@ class Namespace:
         engine.current_recorder = self._recorder
         builtins.input = _no_input
         getpass.getpass = _no_password
-        builtins.display = _display  # type: ignore[attr-defined]
+        builtins.display = self._display  # type: ignore[attr-defined]
         os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # figures are shown as in a notebook
         sys.meta_path.insert(0, _Watch(self.shell))
 
@@ -64,10 +66,18 @@ class Namespace:
     def shell(self) -> Any:
         """The IPython shell of this namespace."""
         if self._shell is None:
-            from mpicluster.engine.shell import make_shell
+            with self._held():  # half an import would fail for good
+                from mpicluster.engine.shell import make_shell
 
-            self._shell = make_shell(self.module, self._recorder)
+                self._shell = make_shell(self.module, self._recorder)
         return self._shell
+
+    def _display(self, *objects: Any, **options: Any) -> Any:
+        """IPython's ``display``, which imports it first."""
+        self.shell()
+        from mpicluster.engine.shell import display
+
+        return display(*objects, **options)
 
     def execute(self, code: str, *, silent: bool = True) -> int:
         """Run code as a cell of the shell, magics included; raises what it raises. Returns the cell's number."""
@@ -129,13 +139,6 @@ class _Watch:
             return bool(original())
 
         module.InteractiveShell.initialized = classmethod(initialized)
-
-
-def _display(*objects: Any, **options: Any) -> Any:
-    """IPython's ``display``, which imports it first."""
-    from mpicluster.engine.shell import display
-
-    return display(*objects, **options)
 
 
 def _no_input(prompt: object = "") -> NoReturn:

@@ -11,7 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from mpicluster.engine.comm import waits
@@ -97,6 +98,18 @@ class Warden:
     def close(self) -> None:
         """It does not any more."""
         self._open = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Code of the engine's runs, in that of the user's, which would be broken if it ended half-way: interrupts come after it."""
+        if not self._open or threading.get_ident() != self._main:
+            yield
+            return
+        self.close()
+        try:
+            yield
+        finally:
+            self.open()
 
     def doomed(self, seq: int) -> bool:
         """Whether another engine of this assignment has failed, or cannot end it."""

@@ -79,6 +79,20 @@ def test_interrupt_of_a_running_task(rc, code):
     assert not result.interrupt(), "it has ended"
 
 
+def test_interrupt_of_the_first_cells(fresh):
+    """While the shell is being made, it comes when that is done."""
+    rc = fresh(4)
+    for _ in range(10):
+        result = rc[:].execute("while True: pass", block=False)
+        until(lambda: busy(rc) == set(rc.ids), "all have it")
+        assert result.interrupt()
+        error = result.exception(timeout=TIMEOUT)
+        for e in getattr(error, "errors", [error]):
+            assert isinstance(e, TaskAborted) or e.ename == "KeyboardInterrupt"
+    rc[:].execute("%precision 3\na = 2", block=False).get(timeout=TIMEOUT)
+    assert rc[:]["a"] == [2] * 4
+
+
 def test_interrupt_while_all_wait_in_mpi(rc4):
     if not rc4.contact.survives:
         pytest.skip("this MPI cannot free them: tests/live/test_spmd.py")
@@ -184,6 +198,7 @@ def test_ctrl_c_in_a_blocking_call_ends_the_tasks(rc4):
         for call in (
             lambda: rc[:].apply_sync(time.sleep, 1000),
             lambda: rc.load_balanced_view(block=True).map(time.sleep, [1000] * 50),
+            lambda: rc.load_balanced_view(block=True).map(time.sleep, [1000] * 40_000),
             lambda: rc[:].execute("import time; time.sleep(1000)", block=True),
             lambda: rc[:].spmd_sync(time.sleep, 1000),
         ):
@@ -199,7 +214,7 @@ def test_ctrl_c_in_a_blocking_call_ends_the_tasks(rc4):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), path], capture_output=True, text=True, timeout=TIMEOUT * 2, check=False
     )
-    assert done.stdout.splitlines() == ["interrupted True"] * 4, done.stderr
+    assert done.stdout.splitlines() == ["interrupted True"] * 5, done.stderr
 
 
 def limited(rc, f, limit, target=None, retries=0):
