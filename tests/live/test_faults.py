@@ -132,7 +132,8 @@ def test_a_direct_task_on_the_dead_engine_fails_and_the_others_are_freed(fresh):
         return
     with pytest.raises(Exception, match=r"engine 1 \(rank 1, pid \d+ on \S+\) died"):
         result.get(timeout=TIMEOUT)
-    assert isinstance(result.exception().errors[1], EngineError)
+    causes = [e for e in result.exception().errors if isinstance(e, EngineError)]
+    assert len(causes) == 1, "the death itself; whoever noticed it in MPI before being freed has an error of its own beside it"
     assert rc.direct_view().apply_async(state, "").get(timeout=TIMEOUT) == [(0, 2, 1, 2), (1, 2, 1, 2)]
 
 
