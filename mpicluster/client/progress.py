@@ -5,6 +5,7 @@ A bar is shown where a person looks on, a terminal or a notebook, and nowhere el
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import os
@@ -16,7 +17,6 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.screen import in_notebook, ipython
-from mpicluster.wire.messages import OK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -152,7 +152,7 @@ def _watch(
     """Wait for ``done()`` and show ``count()`` every so often, from ``after`` seconds on; whether it is done in time."""
     began = time.monotonic()
     until = math.inf if timeout is None or timeout < 0 else began + timeout
-    if client._wait_until(done, changed, min(after, until - began)):
+    if after > 0 and client._wait_until(done, changed, min(after, until - began)):
         return True
     with bar.since(time.monotonic() - began):
         while True:
@@ -168,14 +168,8 @@ def wait_interactive(result: AsyncResult, *, interval: float, timeout: float | N
     """`AsyncResult.wait_interactive`."""
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
         raise ValueError(f"return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not {return_when!r}")
-
-    def done() -> bool:
-        if result.done() or return_when == ALL_COMPLETED:
-            return result.done()
-        there = [r for r in list(result._replies) if r is not None]
-        return bool(there) if return_when == FIRST_COMPLETED else any(r.message.outcome != OK for r in there)
-
     bar = Bar(len(result), result._name, _unit(result), widget=widget)
+    done = functools.partial(result._reached, return_when)
     _watch(result._client, result._arrival, bar, lambda: result.progress, done, interval=interval, timeout=timeout)
     return result.done()
 

@@ -228,6 +228,13 @@ def test_a_bar_counts_items(rc, watched):
     assert watched().endswith("\n")
 
 
+def test_a_bar_that_was_asked_for_is_shown_of_what_is_done_too(rc, watched):
+    result = rc.load_balanced_view().map_async(abs, range(10))
+    result.get(timeout=TIMEOUT)
+    assert result.wait_interactive()
+    assert "10/10" in watched()
+
+
 def test_bars_of_several_results(rc, watched):
     jobs = [rc[:].apply_async(abs, -1), rc.load_balanced_view().map_async(abs, range(10))]
     assert rc.wait_interactive(jobs, interval=0.05, timeout=TIMEOUT)
