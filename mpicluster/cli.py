@@ -5,6 +5,7 @@ Each command imports what it needs itself, so that engines start fast.
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import socket
@@ -72,6 +73,11 @@ _profile: Callable[[Any], Any] = click.option(
 def _hub(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options for the hub: what it remembers, and how it gives out tasks."""
     default = HistoryLimits()
+
+    def with_limits(*, history: bool, history_tasks: int, history_nbytes: int, history_age: float, **others: Any) -> Any:
+        return command(history=HistoryLimits(history_tasks, history_nbytes, history_age) if history else None, **others)
+
+    decorated: Callable[..., Any] = functools.update_wrapper(with_limits, command)
     for option in (
         click.option(
             "--history-age",
@@ -95,8 +101,8 @@ def _hub(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--history/--no-history", default=True, show_default=True, help="Whether the hub remembers tasks and their results."),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -127,10 +133,7 @@ def engine(
     cluster: str | None,
     owner: int | None,
     launcher: int | None,
-    history: bool,
-    history_tasks: int,
-    history_nbytes: int,
-    history_age: float,
+    history: HistoryLimits | None,
     scheme: str,
 ) -> None:
     """Be one engine: run this under mpiexec or srun.
@@ -142,8 +145,7 @@ def engine(
     """
     from mpicluster.cluster.worker import run_engine
 
-    limits = HistoryLimits(history_tasks, history_nbytes, history_age) if history else None
-    sys.exit(run_engine(profile=profile, cluster=cluster, owner=owner, launcher=launcher, history=limits, scheme=scheme))
+    sys.exit(run_engine(profile=profile, cluster=cluster, owner=owner, launcher=launcher, history=history, scheme=scheme))
 
 
 @main.command()
@@ -163,18 +165,15 @@ def start(
     mpi: str | None,
     daemonize: bool,
     timeout: float,
-    history: bool,
-    history_tasks: int,
-    history_nbytes: int,
-    history_age: float,
+    history: HistoryLimits | None,
     scheme: str,
 ) -> None:
     """Start a hub and engines on this machine, and stay until Ctrl-C."""
     from mpicluster.cluster.cluster import Cluster
 
     try:
-        limits = HistoryLimits(history_tasks, history_nbytes, history_age)._asdict()
-        ours = Cluster(n, profile=profile, mpi=mpi, timeout=timeout, cluster=cluster, history=limits if history else False, scheme=scheme)
+        limits = history._asdict() if history is not None else False
+        ours = Cluster(n, profile=profile, mpi=mpi, timeout=timeout, cluster=cluster, history=limits, scheme=scheme)
     except ValueError as e:
         raise click.UsageError(str(e)) from e
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -7,6 +7,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.feed import WINDOW, Feed
@@ -14,7 +15,7 @@ from mpicluster.client.flags import BALANCED, Flags, labelled
 from mpicluster.client.html import view_html
 from mpicluster.client.mapped import AsyncMapResult, LazyMapIterator
 from mpicluster.client.result import AsyncResult
-from mpicluster.client.view import View, check_callable, flag, name_of, snapshot, waited, zip_items
+from mpicluster.client.view import View, check_callable, ended_by_ctrl_c, flag, name_of, snapshot, waited, zip_items
 from mpicluster.config import INLINE_UP_TO
 from mpicluster.ids import Targets, select
 from mpicluster.serial.failure import Guarded
@@ -169,7 +170,8 @@ class LoadBalancedView(View):
         result._return_exceptions = return_exceptions
         if count:
             guarded = return_exceptions and chunked and not flags.retries
-            self._send_map(result, Guarded(f) if guarded else f, chunks, flags, chunked=chunked, block=block)
+            with ended_by_ctrl_c(result) if block else nullcontext():  # a long map is sent as it is worked on
+                self._send_map(result, Guarded(f) if guarded else f, chunks, flags, chunked=chunked, block=block)
         return waited(result, bar=True) if block else result
 
     def _call_parts(

@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -124,8 +123,7 @@ class Client(Jobs, Remembering):
             self._await_welcome(timeout if timeout is not None else CONNECT_TIMEOUT)
             if wait:
                 self.wait_for_engines(timeout=timeout if timeout is not None else START_TIMEOUT)
-                if "IPython" in sys.modules:
-                    activate_first(self)
+                activate_first(self)
         except BaseException:
             self.close()
             raise
@@ -345,32 +343,30 @@ class Client(Jobs, Remembering):
         for feed in self._feeds():
             feed.flush()
 
-    def _drop_unsent(self, tasks: set[int]) -> None:
-        """What the hub has not been told of yet is aborted here."""
-        for feed in self._feeds():
-            for task in feed.drop(tasks):
-                self._deliver(m.Result(task, -1, m.ABORTED, b"", [], 0.0, 0.0), ())
+    def _drop_unsent(self, tasks: Iterable[int]) -> tuple[list[int], bool]:
+        """What the hub has not been told of yet is aborted here: what is left, which it must be asked about, and whether there was any."""
+        chosen = set(tasks)
+        dropped = [task for feed in self._feeds() for task in feed.drop(chosen)]
+        for task in dropped:
+            self._deliver(m.Result(task, -1, m.ABORTED, b"", [], 0.0, 0.0), ())
+        return sorted(chosen.difference(dropped)), bool(dropped)
 
     def _withdraw(self, tasks: Iterable[int]) -> None:
         """Cancel without waiting for the word of the hub."""
-        chosen = set(tasks)
-        self._drop_unsent(chosen)
+        left, _ = self._drop_unsent(tasks)
         try:
-            self._connection.say([m.Cancel(0, sorted(chosen))])
+            self._connection.say([m.Cancel(0, left)])
         except (ClosedError, ClusterStopped):
             pass  # then nobody waits for them
 
     def _cancel(self, tasks: Iterable[int]) -> bool:
-        chosen = set(tasks)
-        self._drop_unsent(chosen)
-        with self._guard:
-            left = sorted(task for task in chosen if task in self._pending)
-        return bool(self._ask(lambda number: m.Cancel(number, left))) if left else True
+        left, _ = self._drop_unsent(tasks)
+        return not left or bool(self._ask(lambda number: m.Cancel(number, left)))
 
     def _interrupt(self, tasks: Iterable[int]) -> bool:
-        chosen = set(tasks)
-        self._drop_unsent(chosen)
-        return bool(self._ask(lambda number: m.Interrupt(number, sorted(chosen))))
+        left, dropped = self._drop_unsent(tasks)
+        ended = bool(left) and bool(self._ask(lambda number: m.Interrupt(number, left)))
+        return ended or dropped
 
     def send_signal(self, sig: int | str, targets: Targets = None, block: bool | None = None) -> None:
         """Send a signal to engines: its number, or its name (``"SIGUSR1"``).

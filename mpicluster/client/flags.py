@@ -134,5 +134,5 @@ def labelled(flags: Flags, label: str | None) -> Flags:
         return flags
     label = check_label(label)
     old = flags.terms or Terms()
-    terms = Terms(label, old.after, old.follow, old.timeout, old.time_limit, old.priority, old.forget)
+    terms = Terms(label, old.after, old.follow, old.timeout, old.time_limit, old.priority)
     return flags._replace(label=label, terms=None if terms == Terms() else terms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +74,8 @@ def view_html(view: View, targets: Any) -> str:
 
 def result_html(result: AsyncResult) -> str:
     """How far a result is, where its parts ran, how long they took, what failed."""
-    replies = list(result._replies)
-    failed = sum(r is not None and r.message.outcome not in (OK, ABORTED) for r in replies)
+    engines = _by_engine(result)
+    failed = sum(e.failed for e in engines.values())
     total, done = len(result), result.progress
     if result._ended is not None:
         state = _dot("error", escape(str(result._ended)))
@@ -83,7 +84,7 @@ def result_html(result: AsyncResult) -> str:
     elif result.cancelled():
         state = _dot("idle", "cancelled")
     elif failed:
-        state = _dot("error", f"{failed} of {len(replies)} failed")
+        state = _dot("error", f"{failed} of {result.slots} failed")
     else:
         state = _dot("ok", "done")
     share = 100.0 * done / total if total else 100.0
@@ -92,31 +93,52 @@ def result_html(result: AsyncResult) -> str:
     name = escape(result.label or result._name)
     kind = type(result).__name__
     about = f"{state} {_dim(_seconds(result.elapsed))}"
-    return _card(f"{kind}: {name}", about, bar, _by_engine(result, [r for r in replies if r is not None]))
+    return _card(f"{kind}: {name}", about, bar, _engines_table(result, engines))
 
 
-def _by_engine(result: AsyncResult, replies: list[Any]) -> str:
-    """One row for each engine."""
-    engines: dict[int, list[Any]] = {}
-    for reply in replies:
-        engines.setdefault(reply.message.engine, []).append(reply.message)
+@dataclass
+class _Work:
+    """What one engine has done of a result: tasks, seconds, and the slot that failed last."""
+
+    tasks: int = 0
+    seconds: float = 0.0
+    failed: int = 0
+    slot: int = -1
+
+
+def _by_engine(result: AsyncResult) -> dict[int, _Work]:
+    """What each engine has done; in one pass, since there may be a million slots."""
+    engines: dict[int, _Work] = {}
+    for slot, reply in enumerate(result._replies):
+        if reply is None:
+            continue
+        message = reply.message
+        work = engines.setdefault(message.engine, _Work())
+        work.tasks += 1
+        if message.started:
+            work.seconds += max(0.0, message.completed - message.started)
+        if message.outcome not in (OK, ABORTED):
+            work.failed, work.slot = work.failed + 1, slot
+    return engines
+
+
+def _engines_table(result: AsyncResult, engines: dict[int, _Work]) -> str:
     rows = []
-    for engine, messages in sorted(engines.items()):
-        bad = [x for x in messages if x.outcome not in (OK, ABORTED)]
-        seconds = sum(max(0.0, x.completed - x.started) for x in messages if x.started)
-        error = ""
-        if bad:
-            error = _dot("error", f"{len(bad)} failed" if len(messages) > 1 else _what(result, bad[0]))
-        rows.append((str(engine) if engine >= 0 else "", str(len(messages)), _seconds(seconds), error or _dot("ok", "ok")))
+    for engine, work in sorted(engines.items()):
+        state = _dot("ok", "ok")
+        if work.failed:
+            state = _dot("error", f"{work.failed} failed" if work.tasks > 1 else _what(result, work.slot))
+        rows.append((str(engine) if engine >= 0 else "", str(work.tasks), _seconds(work.seconds), state))
     return _table(("engine", "tasks", "time", "state"), rows) if rows else ""
 
 
-def _what(result: AsyncResult, message: Any) -> str:
-    if message.outcome == ABANDONED:
+def _what(result: AsyncResult, slot: int) -> str:
+    reply = result._replies[slot]
+    assert reply is not None
+    if reply.message.outcome == ABANDONED:
         return "another engine failed"
-    if message.outcome == LOST:
+    if reply.message.outcome == LOST:
         return "engine lost"
-    slot = next(i for i, r in enumerate(result._replies) if r is not None and r.message is message)
     error = result._slot_error(slot)
     return escape(f"{getattr(error, 'ename', '') or type(error).__name__}: {getattr(error, 'evalue', '') or error}"[:200])
 

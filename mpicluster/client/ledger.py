@@ -64,9 +64,6 @@ class Ledger:
             return None
         return Pending(run.result, run.slot + task - run.first)
 
-    def __contains__(self, task: int) -> bool:
-        return self.get(task) is not None
-
     def remove(self, task: int) -> None:
         """A task has its answer. A second time changes nothing."""
         if self._single.pop(task, None) is not None:

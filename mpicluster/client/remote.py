@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mpicluster.client.view import View, check_callable
@@ -94,33 +94,17 @@ class ParallelFunction(RemoteFunction):
         lengths = [len(s) for s in sized]
         if len(set(lengths)) > 1:
             raise ValueError(f"the sequences are to be of one length, but theirs are {lengths}; map() takes the shortest")
-        flags = self._now()
         view: Any = self.view
-        return view._call_parts(
-            self.func,
-            sized,
-            self.dist,
-            flags,
-            block=flags.block,
-            ordered=self.ordered,
-            return_exceptions=self.return_exceptions,
-            chunksize=self.chunksize,
-        )
+        return self._run(view._call_parts, sized)
 
     def map(self, *sequences: Iterable[Any]) -> Any:
         """Run it once for each element of the sequences, as the builtin has it: a list, or an `AsyncMapResult`."""
-        flags = self._now()
         view: Any = self.view
-        return view._map(
-            self.func,
-            sequences,
-            self.dist,
-            flags,
-            block=flags.block,
-            ordered=self.ordered,
-            return_exceptions=self.return_exceptions,
-            chunksize=self.chunksize,
-        )
+        return self._run(view._map, sequences)
+
+    def _run(self, how: Callable[..., Any], sequences: Sequence[Any]) -> Any:
+        flags, options = self._now(), {"ordered": self.ordered, "return_exceptions": self.return_exceptions, "chunksize": self.chunksize}
+        return how(self.func, sequences, self.dist, flags, block=flags.block, **options)
 
 
 def remote(view: View, block: bool | None = None, **flags: Any) -> Callable[[Callable[..., Any]], RemoteFunction]:

@@ -351,15 +351,15 @@ class AsyncResult(Recorded, Future[Any]):
 
     def _wait_for_some(self, what: str, timeout: float | None) -> None:
         """Wait for a slot, for one that failed, or for all; or until time is over."""
-
-        def there() -> bool:
-            if what == FIRST_COMPLETED and self._missing < len(self._replies):
-                return True
-            return (what == FIRST_EXCEPTION and self._failed) or self.done()
-
-        if not there() and self._client._connection.in_listener:
+        if not self._reached(what) and self._client._connection.in_listener:
             raise RuntimeError("waiting for a result here would wait forever: this thread is the one that receives it")
-        self._client._wait_until(there, self._arrival, None if timeout is None or timeout < 0 else timeout)
+        self._client._wait_until(lambda: self._reached(what), self._arrival, None if timeout is None or timeout < 0 else timeout)
+
+    def _reached(self, what: str) -> bool:
+        """Whether a slot is filled (``FIRST_COMPLETED``), one has failed (``FIRST_EXCEPTION``), or all are there."""
+        if what == FIRST_COMPLETED and self._missing < len(self._replies):
+            return True
+        return (what == FIRST_EXCEPTION and self._failed) or self.done()
 
     def wait_for_output(self, timeout: float | None = None) -> bool:
         """`wait`: output is complete when the result is there."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mpicluster.client.executor import ViewExecutor
     from mpicluster.client.remote import ParallelFunction, RemoteFunction
 
-__all__ = ["View", "check_callable", "name_of", "snapshot", "waited", "zip_items"]
+__all__ = ["View", "check_callable", "ended_by_ctrl_c", "name_of", "snapshot", "waited", "zip_items"]
 
 #: What goes through as many items as it has.
 _OF_KNOWN_LENGTH = frozenset({range, list, tuple, str, bytes})
@@ -231,11 +231,18 @@ class View(ViewHistory):
 
 
 def waited(result: AsyncResult, *, bar: bool = False) -> Any:
-    """The value of a result whose caller waits, behind a ``bar`` if it takes long. Ctrl-C ends what nobody else knows of."""
-    try:
+    """The value of a result whose caller waits, behind a ``bar`` if it takes long."""
+    with ended_by_ctrl_c(result):
         if bar:
             wait_with_bar(result)
         return result.get()
+
+
+@contextmanager
+def ended_by_ctrl_c(result: AsyncResult) -> Iterator[None]:
+    """Ctrl-C in this block ends the tasks of a result that nobody else knows of."""
+    try:
+        yield
     except KeyboardInterrupt:
         try:
             if result.interrupt():

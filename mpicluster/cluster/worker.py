@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import socket
@@ -44,9 +45,12 @@ def run_engine(
     if problem is not None:
         _refuse(problem)
     cluster = cluster or _new_id()
+    start_hub = functools.partial(
+        _start_hub, cluster=cluster, profile=profile, owner=owner, launcher=launcher, history=history, scheme=scheme
+    )
     hub, size = None, launch_mpi.launcher_size(os.environ)
     if size is not None and launch_mpi.launcher_rank(os.environ) == 0:
-        hub = _start_hub(profile, cluster, size, owner, launcher, history, scheme)  # it starts while MPI does
+        hub = start_hub(size=size)  # it starts while MPI does
     world = World()
     problem = launch_mpi.check_launcher(world.size, world.id, os.environ)
     if problem is not None:
@@ -54,7 +58,7 @@ def run_engine(
             hub.abandon()
         _refuse(problem)
     if hub is None and world.id == 0:
-        hub = _start_hub(profile, cluster, world.size, owner, launcher, history, scheme)
+        hub = start_hub(size=world.size)
     berth = world.wire.bcast(msgspec.json.decode(hub.answer(), type=Berth) if hub is not None else None)
     threads = _limit_threads(world)
 
@@ -95,15 +99,12 @@ def _new_id() -> str:
     return time.strftime("%Y%m%d-%H%M%S-", time.localtime()) + str(os.getpid())
 
 
-def _start_hub(
-    profile: str, cluster: str, size: int, owner: int | None, launcher: int | None, history: HistoryLimits | None, scheme: str
-) -> HubProcess:
+def _start_hub(*, profile: str, cluster: str, **orders: Any) -> HubProcess:
+    """Start the hub, with these orders."""
     log_dir = profile_dir(profile, create=True) / "logs" / cluster
     log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    orders = Orders(
-        cluster=cluster, profile=profile, size=size, log_dir=str(log_dir), owner=owner, launcher=launcher, history=history, scheme=scheme
-    )
-    return HubProcess(msgspec.json.encode(orders), Path(log_dir) / "hub.log", launch_mpi.clean_environment(os.environ))
+    orders_ = Orders(cluster=cluster, profile=profile, log_dir=str(log_dir), **orders)
+    return HubProcess(msgspec.json.encode(orders_), Path(log_dir) / "hub.log", launch_mpi.clean_environment(os.environ))
 
 
 def _socket(berth: Berth, identity: bytes, context: Any) -> tuple[Any, str]:

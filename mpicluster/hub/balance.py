@@ -159,7 +159,7 @@ class Balancer:
                 continue
             if (key.allowed and me not in key.allowed) or me in key.unfit:
                 continue
-            if key.avoid == me and any(i != me and i not in key.unfit and self._takes_work(i) for i in key.allowed or self._engines):
+            if key.avoid == me and self.has_taker(key.allowed, key.unfit, besides=me):
                 continue  # it failed here: another engine first
             part = queue.popleft()
             if not queue:
@@ -169,8 +169,10 @@ class Balancer:
             return part
         return None
 
-    def _takes_work(self, engine: int) -> bool:
-        return engine in self._engines and self._engines[engine].stuck is None
+    def has_taker(self, allowed: Set[int], unfit: Set[int] = frozenset(), *, besides: int = -1) -> bool:
+        """Whether an engine takes work that may have a part: one of ``allowed``, if that is not empty, and not of ``unfit``."""
+        engines = self._engines
+        return any(i not in unfit and i != besides and i in engines and engines[i].stuck is None for i in allowed or engines)
 
     def _by_rank(self) -> list[_Key]:
         """Queues in the order in which they are served: clients take turns, each with what is most urgent first."""
@@ -181,9 +183,8 @@ class Balancer:
     def drop_impossible(self) -> list[Part]:
         """Take out the parts whose allowed engines are all gone, or take no work."""
         lost: list[Part] = []
-        alive = {i for i, engine in self._engines.items() if engine.stuck is None}
         for key in list(self._queues):
-            if not ((key.allowed or alive) & alive) - key.unfit:
+            if not self.has_taker(key.allowed, key.unfit):
                 lost += [p for p in self._queues.pop(key) if p.state is State.WAITING]
         return lost
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from mpicluster.errors import ProtocolError
@@ -50,8 +50,7 @@ Finding: TypeAlias = Release | Refused | TooLate
 class Conditions:
     """All jobs with terms that matter before they run. ``findings`` says what has become of them since it was asked last."""
 
-    def __init__(self, clients: Mapping[bytes, ClientRecord]) -> None:
-        self._clients = clients
+    def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._live: dict[int, ClientRecord] = {}
         self.outcomes = Outcomes()

@@ -73,7 +73,7 @@ class Job:
     def __init__(self, client: ClientRecord, submit: Submit, fn_id: int) -> None:
         self.client = client
         self.submit = submit
-        #: the history's number for it, 0 if it is not to be remembered
+        #: the history's number for it
         self.number = 0
         #: engines that a balanced one may run on; empty for any
         self.allowed = frozenset(submit.allowed)

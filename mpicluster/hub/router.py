@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import msgspec
 import zmq
@@ -39,6 +39,9 @@ _NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 #: Copying a small frame costs less than keeping track of it.
 _COPY_BELOW = 64 * 1024
 
+
+#: What the router answers, or has the history answer.
+_QUESTIONS = frozenset(get_args(m.Question))
 
 #: What is done with a message: its source, the peer's identity, its head, and a chunk's frame.
 _Handler: TypeAlias = Callable[[Source, bytes, Any, Any], None]
@@ -239,8 +242,8 @@ class Router:
             elif type(message) is m.Status:
                 self._flush([Send(listener, m.StatusReply(message.request, self._status()))])
                 continue
-            elif isinstance(message, m.Question):
-                self._ask(listener, message)
+            elif type(message) in _QUESTIONS:
+                self._ask(listener, message)  # type: ignore[arg-type]
                 continue
             try:
                 self.scheduler.from_client(listener, message, now, frame)

@@ -48,7 +48,7 @@ class Scheduler:
         self.clients: dict[bytes, ClientRecord] = {}
         self._last_client = 0
         self.balancer = Balancer(self.engines, scheme)
-        self.conditions = Conditions(self.clients)
+        self.conditions = Conditions()
         self.endings = Endings(self)
         self.relay = Relay(self)
         self.mpi = ""
@@ -332,10 +332,9 @@ class Scheduler:
             fn_id, self._next_fn = self._next_fn, self._next_fn + 1
         job = Job(client, message, fn_id)
         at_once = self.conditions.admit(job, now)  # raises before anything has changed
-        if message.terms is None or not message.terms.forget:
-            self._last_job += 1
-            job.number = self._last_job
-            self.notes.append(Submitted(job.number, client.id, message))
+        self._last_job += 1
+        job.number = self._last_job
+        self.notes.append(Submitted(job.number, client.id, message))
         if message.targets is None:
             parts = [Part(job, i, None) for i in range(len(message.data))]
             job.open = len(parts)
@@ -362,7 +361,7 @@ class Scheduler:
             self._assign(part, self.engines[part.engine], now)
 
     def _queue(self, job: Job, parts: list[Part]) -> None:
-        if any((not job.allowed or i in job.allowed) and e.stuck is None for i, e in self.engines.items()):
+        if self.balancer.has_taker(job.allowed):
             self.balancer.add(parts)
             return
         stuck = next((blocked(e) for e in self.engines.values() if e.stuck is not None), "")
@@ -469,8 +468,7 @@ class Scheduler:
             engine.ring if message.sizes else None,
         )
         self.tell(job.client, result)
-        if job.number:
-            self.notes.append(Ended(job.number, part.index, result))
+        self.notes.append(Ended(job.number, part.index, result))
         if part.state is State.DELIVERING:
             part.remaining = sum(message.sizes)
             engine.delivering[part.seq] = part
@@ -494,7 +492,7 @@ class Scheduler:
             return False
         if outcome == m.UNMET:
             unfit = part.unfit | {me}
-            if not any(i not in unfit and (not part.job.allowed or i in part.job.allowed) for i in self.engines):
+            if not self.balancer.has_taker(part.job.allowed, unfit):
                 return False
             part.unfit = unfit
         elif outcome in (m.FAILED, m.LATE) and part.retries > 0:
@@ -530,8 +528,7 @@ class Scheduler:
         if part is None:
             return
         part.outputs += 1
-        if part.job.number:
-            self.notes.append(Wrote(part.job.number, part.index, message.output))
+        self.notes.append(Wrote(part.job.number, part.index, message.output))
         self.tell(part.job.client, m.Written(part.task, engine.info.id, message.output))
         if part.done is not None:
             self._done(engine, part.done, now)
@@ -547,7 +544,7 @@ class Scheduler:
         part.job.answered |= outcome != m.ABORTED
         result = m.Result(part.task, engine, outcome, data, [], 0.0, 0.0)
         self.tell(part.job.client, result)
-        if part.job.number and not (part.state is State.DELIVERING and outcome == m.ABORTED):  # which has ended well, unheard
+        if not (part.state is State.DELIVERING and outcome == m.ABORTED):  # which has ended well, unheard
             self.notes.append(Ended(part.job.number, part.index, result))
         if part.state is State.WAITING and not part.job.held:
             self.balancer.dropped()

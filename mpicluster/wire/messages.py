@@ -153,8 +153,6 @@ class Terms(_Message, frozen=True, tag=4):
     time_limit: float = 0.0
     #: higher first, among the tasks of one client
     priority: int = 0
-    #: whether its results are nobody's but this client's, and are not to be remembered
-    forget: bool = False
 
 
 class Submit(_Message, frozen=True, tag=11):

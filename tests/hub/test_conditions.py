@@ -302,6 +302,15 @@ def test_a_task_goes_to_an_engine_that_has_what_it_needs():
     assert [o for o, _ in answer(bench, 1)] == [m.UNMET], "no engine is left"
 
 
+def test_a_task_does_not_wait_for_an_engine_that_is_stuck():
+    bench = Bench(2)
+    bench.say(submit(1, targets=[0]))
+    bench.hear(0, m.Stuck(bench.queues[0][0].seq, m.LATE, "it sleeps"))
+    bench.say(submit(2))
+    bench.work(1, m.UNMET)
+    assert [o for o, _ in answer(bench, 2)] == [m.UNMET]
+
+
 # -- nonsense ------------------------------------------------------------------------------------------------------------
 
 
