@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mpicluster.client import progress
-from mpicluster.client.awaiting import Connecting
 from mpicluster.client.connection import Connection
 from mpicluster.client.feed import Batch, Feed
 from mpicluster.client.finding import find_contact
@@ -39,6 +38,7 @@ from mpicluster.wire import messages as m
 from mpicluster.wire.contact import Contact
 
 if TYPE_CHECKING:
+    from mpicluster.client.awaiting import Connecting
     from mpicluster.client.executor import ViewExecutor
 
 __all__ = ["Client"]
@@ -145,6 +145,8 @@ class Client(Jobs, Remembering):
 
         ``async with Client.connect() as rc:`` closes it in the end, likewise; ``rc = await Client.connect()`` leaves that to you.
         """
+        from mpicluster.client.awaiting import Connecting  # with asyncio, which is slow to load
+
         return Connecting(lambda: cls(contact, **options))
 
     # -- engines -----------------------------------------------------------------------------------------------------
@@ -594,7 +596,7 @@ class Client(Jobs, Remembering):
         if pending is not None:
             if pending.result.watched:
                 return False
-            self._deliver(message, ())
+            self._deliver(message, (), pending)
         return True
 
     # -- the listening thread ----------------------------------------------------------------------------------------
@@ -663,12 +665,13 @@ class Client(Jobs, Remembering):
         if pending is not None and slot is not None:
             pending.result._write(slot, message.output, message.engine)
 
-    def _deliver(self, message: m.Result, buffers: Sequence[Any]) -> None:
-        with self._guard:
-            pending = self._pending.get(message.task)
-            if pending is None:
-                return
-            slots = pending.slots
+    def _deliver(self, message: m.Result, buffers: Sequence[Any], pending: Pending | None = None) -> None:
+        if pending is None:
+            with self._guard:
+                pending = self._pending.get(message.task)
+        if pending is None:
+            return
+        slots = pending.slots
         slot = slots if isinstance(slots, int) else slots.get(message.engine)
         if slot is None:
             return

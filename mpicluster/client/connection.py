@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from mpicluster import config
 from mpicluster.client.signals import Deferred
 from mpicluster.errors import ClosedError, ClusterStopped, NoCluster, ProtocolError, SerializationError
-from mpicluster.selector import Selector
+from mpicluster.selector import Selector, monitored
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 from mpicluster.wire.address import reachable
@@ -325,8 +324,8 @@ class Connection:
             self._signals.clear()  # of a caller that was interrupted twice
         self._handle_inbox()
         for end in [s for s in self._ends if s in ready]:
-            event = recv_monitor_message(end.socket)
-            refused = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            event, _ = monitored(end.socket)
+            refused = event == zmq.EVENT_HANDSHAKE_FAILED_AUTH
             if listen.readable():
                 self._pull()
                 self._handle_inbox()  # its last words

@@ -38,6 +38,8 @@ class Ledger:
         #: runs by their first task, which rises
         self._firsts: list[int] = []
         self._runs: list[_Run] = []
+        #: the one that was asked for last, as answers of a map come together
+        self._recent: _Run | None = None
 
     def add(self, task: int, pending: Pending) -> None:
         """One task is under way."""
@@ -50,9 +52,15 @@ class Ledger:
         self._runs.insert(position, _Run(first, count, result, slot))
 
     def _run_of(self, task: int) -> _Run | None:
+        run = self._recent
+        if run is not None and 0 <= task - run.first < len(run.answered):
+            return run
         position = bisect.bisect_right(self._firsts, task) - 1
         run = self._runs[position] if position >= 0 else None
-        return run if run is not None and task - run.first < len(run.answered) else None
+        if run is None or task - run.first >= len(run.answered):
+            return None
+        self._recent = run
+        return run
 
     def get(self, task: int) -> Pending | None:
         """What is pending of a task; None if it is not under way."""
@@ -87,6 +95,7 @@ class Ledger:
         position = bisect.bisect_left(self._firsts, first)
         if position < len(self._firsts) and self._firsts[position] == first:
             del self._firsts[position], self._runs[position]
+        self._recent = None
 
     def results(self) -> list[AsyncResult]:
         """All results that wait for something."""
@@ -106,3 +115,4 @@ class Ledger:
         self._single.clear()
         self._firsts.clear()
         self._runs.clear()
+        self._recent = None

@@ -53,13 +53,11 @@ class AsyncMapResult(AsyncResult):
         """Whether iteration keeps the order of the items."""
         return self._ordered
 
-    def _deliver(self, slot: int, reply: Reply) -> None:
-        with self._arrival:
-            if self._replies[slot] is None:
-                self._progress += self._sizes[slot]
-                if not self._ordered:
-                    self._order.append(slot)
-        super()._deliver(slot, reply)
+    def _fill(self, slot: int, reply: Reply) -> None:
+        super()._fill(slot, reply)
+        self._progress += self._sizes[slot]
+        if not self._ordered:
+            self._order.append(slot)
 
     def _put_together(self, values: list[Any]) -> Any:
         if self._assemble is not None:

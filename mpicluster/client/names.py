@@ -40,16 +40,19 @@ class Names(Sequence[str]):
 
     def add(self, client: str, first: int, count: int, engines: Sequence[int] | None = None) -> None:
         """Tasks from ``first`` on were submitted."""
-        run = _Run(client, first, count, None if engines is None else tuple(engines))
-        if self._runs:
-            last = self._runs[-1]
-            if (last.client, last.first + last.tasks, last.engines) == (client, first, run.engines):
-                run = last._replace(tasks=last.tasks + count)
-                self._runs.pop()
-                self._ends.pop()
-        end = (self._ends[-1] if self._ends else 0) + run.size
-        self._runs.append(run)
-        self._ends.append(end)
+        where = None if engines is None else tuple(engines)
+        size = count * len(where or (-1,))
+        if not self._runs:
+            self._runs.append(_Run(client, first, count, where))
+            self._ends.append(size)
+            return
+        last = self._runs[-1]
+        if last.first + last.tasks == first and last.engines == where and last.client == client:
+            self._runs[-1] = _Run(client, last.first, last.tasks + count, where)
+            self._ends[-1] += size
+        else:
+            self._runs.append(_Run(client, first, count, where))
+            self._ends.append(self._ends[-1] + size)
 
     def clear(self) -> None:
         """Forget them."""

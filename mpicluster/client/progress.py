@@ -147,14 +147,10 @@ def _watch(
     *,
     interval: float,
     timeout: float | None,
-    after: float = 0.0,
 ) -> bool:
-    """Wait for ``done()`` and show ``count()`` every so often, from ``after`` seconds on; whether it is done in time."""
-    began = time.monotonic()
-    until = math.inf if timeout is None or timeout < 0 else began + timeout
-    if after > 0 and client._wait_until(done, changed, min(after, until - began)):
-        return True
-    with bar.since(time.monotonic() - began):
+    """Wait for ``done()`` and show ``count()`` every so often; whether it is done in time."""
+    until = math.inf if timeout is None or timeout < 0 else time.monotonic() + timeout
+    with bar:
         while True:
             bar.update(count())
             now = time.monotonic()
@@ -180,9 +176,10 @@ def _unit(result: AsyncResult) -> str:
 
 def wait_with_bar(result: AsyncResult) -> AsyncResult:
     """Wait for a result, behind a bar if it takes long; whatever becomes of it."""
-    bar = Bar(len(result), result._name, _unit(result))
-    if bar.shown:
-        _watch(result._client, result._arrival, bar, lambda: result.progress, result.done, interval=0.1, timeout=None, after=LONG)
+    if not result._client._wait_until(result.done, result._arrival, LONG):
+        bar = Bar(len(result), result._name, _unit(result)).since(LONG)
+        if bar.shown:
+            _watch(result._client, result._arrival, bar, lambda: result.progress, result.done, interval=0.1, timeout=None)
     return result
 
 

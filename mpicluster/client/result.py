@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
 from typing import TYPE_CHECKING, Any
 
-from mpicluster.client.awaiting import value_of, values_of
 from mpicluster.client.executed import ExecuteReply
 from mpicluster.client.metadata import Written
 from mpicluster.client.parts import join, split
@@ -89,8 +88,7 @@ class AsyncResult(Recorded, Future[Any]):
         with self._arrival:
             if self._ended is None and not self.done():
                 if self._replies[slot] is None:
-                    self._replies[slot] = reply
-                    self._missing -= 1
+                    self._fill(slot, reply)
                     self._places.pop(slot, None)
                     if reply.message.output:
                         self._keep(slot, reply.message.output)
@@ -106,6 +104,10 @@ class AsyncResult(Recorded, Future[Any]):
             result._deliver(own, reply)
         if self._feed is not None:
             self._feed.go_on(len(self._replies) - self._missing)
+
+    def _fill(self, slot: int, reply: Reply) -> None:
+        self._replies[slot] = reply
+        self._missing -= 1
 
     def _finish(self) -> None:
         """All slots are filled."""
@@ -431,6 +433,8 @@ class AsyncResult(Recorded, Future[Any]):
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """`__iter__` in an event loop."""
+        from mpicluster.client.awaiting import values_of  # with asyncio, which is slow to load
+
         return values_of(self)
 
     def get_dict(self, timeout: float | None = None) -> dict[int, Any]:
@@ -579,6 +583,8 @@ class AsyncResult(Recorded, Future[Any]):
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait in an event loop. Cancelling the wait takes back what has not started."""
+        from mpicluster.client.awaiting import value_of
+
         return value_of(self).__await__()
 
     def __repr__(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import os
@@ -12,10 +11,10 @@ import socket
 import sys
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpicluster import config
 from mpicluster.cluster import ending, logs
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster"]
 
+T = TypeVar("T")
 _POLL = 0.005
 _LAST_LINES = 15
 
@@ -368,15 +368,15 @@ class Cluster:
 
     async def start_cluster(self, n: int | None = None) -> Cluster:
         """`start`, awaited."""
-        return await asyncio.to_thread(self.start_cluster_sync, n)
+        return await _in_thread(self.start_cluster_sync, n)
 
     async def start_and_connect(self, n: int | None = None) -> Client:
         """Start and connect, awaited."""
-        return await asyncio.to_thread(self.start_and_connect_sync, n)
+        return await _in_thread(self.start_and_connect_sync, n)
 
     async def stop_cluster(self) -> None:
         """`stop`, awaited."""
-        await asyncio.to_thread(self.stop)
+        await _in_thread(self.stop)
 
     # -- with
 
@@ -391,6 +391,12 @@ class Cluster:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         await self.stop_cluster()
+
+
+async def _in_thread(call: Callable[..., T], *args: Any) -> T:
+    import asyncio  # slow to load
+
+    return await asyncio.to_thread(call, *args)
 
 
 def _limits(history: bool | Mapping[str, float]) -> HistoryLimits | None:

@@ -19,14 +19,13 @@ from collections import deque
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from mpicluster.config import HEAL_TIMEOUT, STOP_GRACE
 from mpicluster.engine.output import Recorder
 from mpicluster.engine.streams import Streams
 from mpicluster.engine.warden import Warden
 from mpicluster.engine.world import MPI, World, WorldBroken
-from mpicluster.selector import Selector
+from mpicluster.selector import Selector, monitored
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 
@@ -187,11 +186,14 @@ class Control(threading.Thread):
                 progress_at = now + _PROGRESS_EVERY
             attentive, listening = now < self._attentive_until, now < self._listening_until
             turning = self._world.go_on()
+            wait = _TURNING if turning else _STALE if attentive else _LIVE if listening else _PROGRESS_EVERY if helps else None
             due = self._warden.due(now)
             if due is not None:
                 self._say(self._warden.look(now))
-            waits = [_TURNING if turning else _STALE if attentive else _LIVE if listening else _PROGRESS_EVERY if helps else None, due]
-            ready = selector.wait(min((w for w in waits if w is not None), default=None))
+                wait = due if wait is None else min(wait, due)
+            ready = selector.wait(wait)
+            if not (ready or attentive or listening):
+                continue  # nothing but the time has come, as ten times a second on an idle engine
             if wake in ready:
                 os.eventfd_read(self._wake)
                 word, self._word = self._word, None
@@ -206,7 +208,7 @@ class Control(threading.Thread):
             if self._source in ready:
                 self._drain()
             if monitor in ready:
-                recv_monitor_message(self._monitor)
+                monitored(self._monitor)
                 self._end_engine("the hub is gone")
         selector.close()
         self._socket.disable_monitor()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import shutil
@@ -76,6 +77,7 @@ def main() -> int:
         contact_file.write(contact)
 
     router.on_first_engine = announce
+    _rare_collections()
     try:
         berth = Berth(
             ipc=at.engine_ipc,
@@ -168,6 +170,12 @@ def _steady_allocator() -> None:
         m_mmap_threshold, m_trim_threshold = -3, -1
         libc.mallopt(m_mmap_threshold, 32 * 1024 * 1024)
         libc.mallopt(m_trim_threshold, 32 * 1024 * 1024)
+
+
+def _rare_collections() -> None:
+    """Look for cycles seldom: a task leaves none, and what it does leave for the history made the default look after every few hundred."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 if __name__ == "__main__":

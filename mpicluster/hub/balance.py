@@ -60,9 +60,9 @@ class Balancer:
         self.hungry: set[int] = set()
         #: how many parts may have ended where they wait
         self._stale = 0
-        #: engines without a part, and with more than they work on
+        #: engines without a part, and those that may have more than they work on
         self._idle: set[int] = set()
-        self._crowded: set[int] = set()
+        self._laden: set[int] = set()
 
     @property
     def waiting(self) -> int:
@@ -105,13 +105,13 @@ class Balancer:
         me, load = engine.info.id, len(engine.parts)
         (self.hungry.add if load < self.depth(engine) else self.hungry.discard)(me)
         (self._idle.discard if load or engine.stuck is not None else self._idle.add)(me)
-        (self._crowded.add if load > 1 and engine.crowded else self._crowded.discard)(me)
+        (self._laden.add if load > 1 and engine.movable else self._laden.discard)(me)
 
     def remove(self, engine: int) -> None:
         """An engine is gone."""
         self.hungry.discard(engine)
         self._idle.discard(engine)
-        self._crowded.discard(engine)
+        self._laden.discard(engine)
 
     def assignments(self) -> Iterable[tuple[EngineRecord, Part]]:
         """Pairs to assign now; the caller assigns each, and calls `update`, before it asks for the next."""
@@ -190,12 +190,12 @@ class Balancer:
 
     def to_withdraw(self, now: float) -> list[tuple[EngineRecord, list[Part]]]:
         """Parts to take back from engines that have too many, while others have none."""
-        if not self._idle or not self._crowded:
+        if not self._idle or not self._laden:
             return []
         chosen = []
         homes: dict[Job, Set[int]] = {}
-        for engine in [self._engines[i] for i in self._crowded]:
-            if engine.withdrawing or now < engine.begun_at + _PATIENCE:
+        for engine in [self._engines[i] for i in self._laden]:
+            if engine.withdrawing or now < engine.begun_at + _PATIENCE or not engine.crowded:
                 continue
             oldest = next(iter(engine.parts.values()))  # it is running
             rest: list[Part] = []
@@ -212,7 +212,8 @@ class Balancer:
 
     def wake_at(self, now: float) -> float | None:
         """When `to_withdraw` will have more to say than at ``now`` if nothing happens."""
-        if not self._idle or not self._crowded:
+        if not self._idle or not self._laden:
             return None
-        times = [self._engines[i].begun_at + _PATIENCE for i in self._crowded if not self._engines[i].withdrawing]
-        return min((t for t in times if t > now), default=None)
+        laden = [self._engines[i] for i in self._laden]
+        times = [e.begun_at + _PATIENCE for e in laden if e.begun_at + _PATIENCE > now and not e.withdrawing and e.crowded]
+        return min(times) if times else None

@@ -83,8 +83,12 @@ class History:
         """Remember this, which was heard at that moment (seconds since 1970)."""
         if self.stopped:
             return
-        nbytes = sum([len(note.result.data) for note in notes if type(note) is Ended])
-        nbytes += sum([sum(map(len, note.submit.data)) for note in notes if type(note) is Submitted])
+        nbytes = 0
+        for note in notes:
+            if type(note) is Ended:
+                nbytes += len(note.result.data)
+            elif type(note) is Submitted:
+                nbytes += sum(map(len, note.submit.data))
         if self._nbytes - self._nbytes_done + nbytes > HISTORY_PENDING:
             self._thinned += len(notes)
             notes = [_thin(note) for note in notes]

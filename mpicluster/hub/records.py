@@ -34,6 +34,8 @@ class State(Enum):
     DELIVERING = "delivering"  # done; its large result is on the way to the client
     ENDED = "ended"
 
+    __hash__ = object.__hash__  # Enum's own is a function of Python's
+
 
 TRANSITIONS: Final = {
     (State.WAITING, "assign"): State.ASSIGNED,
@@ -107,17 +109,41 @@ class Job:
 class Part:
     """What one engine does of a job."""
 
-    __slots__ = ("avoid", "done", "engine", "given_up", "index", "job", "lost", "outputs", "remaining", "retries", "seq", "state", "unfit")
+    __slots__ = (
+        "avoid",
+        "balanced",
+        "done",
+        "engine",
+        "given_up",
+        "index",
+        "job",
+        "lost",
+        "movable",
+        "outputs",
+        "remaining",
+        "retries",
+        "seq",
+        "state",
+        "task",
+        "unfit",
+    )
 
     def __init__(self, job: Job, index: int, engine: int | None) -> None:
+        submit = job.submit
         self.job = job
-        #: entry of ``job.submit.data``, or position among its targets
+        #: entry of ``submit.data``, or position among its targets
         self.index = index
+        #: whether the hub chooses its engine
+        self.balanced = submit.targets is None
+        #: the client's number for it
+        self.task = submit.first + index if self.balanced else submit.first
+        #: whether it may be taken back to be run elsewhere, as long as it has not begun
+        self.movable = self.balanced and not submit.sizes
         #: the engine it is (to be) on; None while a balanced part waits
         self.engine = engine
         self.seq = 0
         self.state = State.WAITING
-        self.retries = job.submit.retries
+        self.retries = submit.retries
         #: engines that died with it
         self.lost = 0
         #: the engine where it failed last
@@ -131,22 +157,6 @@ class Part:
         #: how many messages of output have come from its engine, and its result, if that was faster than they
         self.outputs = 0
         self.done: Done | None = None
-
-    @property
-    def task(self) -> int:
-        """The client's number for it."""
-        submit = self.job.submit
-        return submit.first if submit.targets is not None else submit.first + self.index
-
-    @property
-    def balanced(self) -> bool:
-        """Whether the hub chose its engine."""
-        return self.job.submit.targets is None
-
-    @property
-    def movable(self) -> bool:
-        """Whether it may be taken back to be run elsewhere, as long as it has not begun."""
-        return self.job.submit.targets is None and not self.job.submit.sizes
 
     def to(self, verb: str) -> None:
         """Go on in life.

@@ -6,7 +6,6 @@ The hub cannot unpickle. What it shows of a payload (the text of a cell) is read
 from __future__ import annotations
 
 import json
-import pickletools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -153,6 +152,8 @@ def _code(r: Record) -> str | None:
     """The text of a cell: the first text in its pickle."""
     if r.request.kind != "execute" or (submit := r.submit()) is None or submit.sizes:
         return None
+    import pickletools  # seldom needed, and slow to load
+
     try:
         return next((arg for _, arg, _ in pickletools.genops(r.data(submit)[1:]) if isinstance(arg, str)), None)
     except ValueError:

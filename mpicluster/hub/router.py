@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TypeAlias, get_args
 
 import msgspec
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from mpicluster import config
 from mpicluster.errors import ProtocolError
@@ -22,7 +21,7 @@ from mpicluster.hub.history import History
 from mpicluster.hub.questions import Refused, queue_status
 from mpicluster.hub.records import Send
 from mpicluster.hub.scheduler import Scheduler
-from mpicluster.selector import Selector, Source
+from mpicluster.selector import Selector, Source, monitored
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 
@@ -280,9 +279,9 @@ class Router:
         watch = self._monitors[source]
         gone = []
         while watch.readable():
-            event = recv_monitor_message(watch.socket, zmq.NOBLOCK)
-            if event["event"] == zmq.EVENT_DISCONNECTED:
-                owner = self._owners.pop((source, event["value"]), None)
+            event, descriptor = monitored(watch.socket, _NOBLOCK)
+            if event == zmq.EVENT_DISCONNECTED:
+                owner = self._owners.pop((source, descriptor), None)
                 if owner is not None:
                     gone.append(owner)
             else:

@@ -268,8 +268,8 @@ class Scheduler:
     def wake_at(self) -> float | None:
         """When `decide` should be called next if nothing happens."""
         heal = None if self.heal_started is None else self.heal_started + HEAL_TIMEOUT
-        times = (self.balancer.wake_at(self._decided_at), self.conditions.wake_at(), heal)
-        return min((t for t in times if t is not None), default=None)
+        times = [t for t in (self.balancer.wake_at(self._decided_at), self.conditions.wake_at(), heal) if t is not None]
+        return min(times) if times else None
 
     # -- clients -----------------------------------------------------------------------------------------------------
 
@@ -561,8 +561,10 @@ class Scheduler:
             if not parts:
                 del job.client.parts[part.task]
         self.conditions.ended(part, outcome)
-        if job.open == 0 and job.fn_id:
-            self.out += [Send(self.engines[i].main, m.Forget([job.fn_id])) for i in job.holders if i in self.engines]
+        if job.open == 0:
+            job.parts = []  # no cycle is left: all of it is freed at once
+            if job.fn_id:
+                self.out += [Send(self.engines[i].main, m.Forget([job.fn_id])) for i in job.holders if i in self.engines]
 
     def _part_lost(self, part: Part, why: str, *, was_running: bool) -> None:
         if not part.balanced:

@@ -197,19 +197,22 @@ class Store:
                         key = (note.job + self.base, note.part)
                         self._written[key] = newest([*self._written.get(key, ()), *note.output], HISTORY_OUTPUT)
             self._db.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)", requests)
+            self._keep(blocks.items(), now)
             for job, rows in blocks.items():
-                self._keep(job, rows, now)
                 self._count_down(job, len(rows))
             self._prune(now)
         return found
 
-    def _keep(self, job: int, rows: Sequence[Sequence[Any]], now: float) -> None:
-        """Write results of a job, in blocks of bounded size."""
-        latest = max(now, max(map(_COMPLETED, rows)))  # a bound is enough
-        data = _encoder.encode(rows)
-        some = len(rows) // (len(data) // _BLOCK + 1) + 1
-        packed = [data] if some >= len(rows) else [_encoder.encode(rows[i : i + some]) for i in range(0, len(rows), some)]
-        self._db.executemany("INSERT INTO blocks (job, newest, data) VALUES (?, ?, ?)", [(job, latest, block) for block in packed])
+    def _keep(self, results: Iterable[tuple[int, Sequence[Sequence[Any]]]], now: float) -> None:
+        """Write results of jobs, in blocks of bounded size."""
+        blocks = []
+        for job, rows in results:
+            latest = max(now, max(map(_COMPLETED, rows)))  # a bound is enough
+            data = _encoder.encode(rows)
+            some = len(rows) // (len(data) // _BLOCK + 1) + 1
+            packed = [data] if some >= len(rows) else [_encoder.encode(rows[i : i + some]) for i in range(0, len(rows), some)]
+            blocks += [(job, latest, block) for block in packed]
+        self._db.executemany("INSERT INTO blocks (job, newest, data) VALUES (?, ?, ?)", blocks)
 
     def _count_down(self, job: int, ended: int) -> None:
         """So many parts of a job are not under way any more."""
@@ -264,6 +267,11 @@ class Store:
     def _prune(self, now: float) -> None:
         """Forget the oldest jobs that have ended, until all limits hold, or for a while."""
         limits, oldest = self._limits, now - self._limits.age
+        if self.tasks <= limits.tasks and self.nbytes <= limits.nbytes:
+            begun = self._value("SELECT submitted FROM requests ORDER BY job LIMIT 1")
+            if begun is None or begun >= oldest:
+                self._pruned_to, self.crowded = -1, False
+                return
         for _ in range(_ROUNDS):
             surplus = self.tasks - limits.tasks
             large = self.nbytes > limits.nbytes
@@ -332,7 +340,7 @@ class Store:
                 elif here:
                     self._db.execute("UPDATE requests SET gone = gone + ? WHERE job = ?", (len(here), job))
                     self._db.execute("DELETE FROM blocks WHERE job = ?", (job,))
-                    self._keep(job, left, max(row.received for row in left))
+                    self._keep([(job, left)], max(row.received for row in left))
         return forgotten
 
     # -- reading -----------------------------------------------------------------------------------------------------

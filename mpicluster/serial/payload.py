@@ -58,8 +58,13 @@ def _is_plain(obj: Any) -> bool:
     kind = type(obj)
     if kind in _ATOMS or kind is Executed:
         return True
-    if (kind is tuple or kind is list) and len(obj) <= 16:
-        return all(_is_plain(x) for x in obj)
+    if kind is tuple or kind is list:
+        if len(obj) > 16:
+            return False
+        for x in obj:  # noqa: SIM110 - at a third of the cost of all()
+            if type(x) not in _ATOMS and not _is_plain(x):
+                return False
+        return True
     if kind is dict:
         return not obj
     numpy = sys.modules.get("numpy")
