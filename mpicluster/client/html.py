@@ -90,7 +90,7 @@ def result_html(result: AsyncResult) -> str:
     share = 100.0 * done / total if total else 100.0
     colour = _COLOURS["error" if failed else "ok" if result.done() else "busy"]
     bar = f'<div style="{_TRACK}"><div style="height:100%;width:{share:.1f}%;background:{colour}"></div></div>'
-    name = escape(result.label or result._name)
+    name = escape(result._label or result._name)
     kind = type(result).__name__
     about = f"{state} {_dim(_seconds(result.elapsed))}"
     return _card(f"{kind}: {name}", about, bar, _engines_table(result, engines))

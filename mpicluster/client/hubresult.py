@@ -32,8 +32,8 @@ class AsyncHubResult(AsyncResult):
         self._ids = [part.id for part in parts]
         self._submissions = [part.submitted for part in parts]
         self._submitted = min(self._submissions)
-        labels = {part.label for part in parts}
-        self.label = labels.pop() if len(labels) == 1 else ""
+        self._labels = [part.label for part in parts]
+        self._label = self._labels[0] if len(set(self._labels)) == 1 else ""
         self._slots: dict[str, list[int]] = {}
         for slot, part in enumerate(parts):
             self._slots.setdefault(part.id, []).append(slot)
@@ -61,7 +61,7 @@ class AsyncHubResult(AsyncResult):
 
     def _record(self, slot: int, reply: Reply | None) -> Metadata:
         record = super()._record(slot, reply)
-        record.submitted = moment(self._submissions[slot])
+        record.submitted, record.label = moment(self._submissions[slot]), self._labels[slot] or None
         return record
 
     def _slots_on(self, engine: int) -> list[int]:

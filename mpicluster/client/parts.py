@@ -47,7 +47,7 @@ def _share(result: AsyncResult, slot: int, other: AsyncResult, own: int) -> None
     with result._arrival:
         result.watched = True  # the listening thread delivers, since more than one waits
         result._sharing.setdefault(slot, []).append((other, own))
-        other._submitted, other.label, other._view = result._submitted, result.label, result._view
+        other._submitted, other._label, other._view = result._submitted, result._label, result._view
         other._after, other._follow_ids, other._return_exceptions = result._after, result._follow_ids, result._return_exceptions
         run = result._run_of(slot)
         if run is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorded", "moment"]
 
-_METADATA = frozenset(Metadata()) - {"label"}
+_METADATA = frozenset(Metadata())
 
 
 class Recorded:
@@ -38,7 +38,8 @@ class Recorded:
 
     #: the view that made it, and a person's word for it
     _view: View | None = None
-    label = ""
+    #: what the call is named
+    _label = ""
     #: the code, if it is a cell that was not run silently
     code: str | None = None
     #: ids of the tasks that it waits for, and that it is to be near to
@@ -59,7 +60,7 @@ class Recorded:
         """Note whose call it is, and what was asked."""
         self._view = view
         if flags.terms is not None:
-            self.label = flags.label
+            self._label = flags.label
             self._after = sorted(flags.after) if flags.after else None
             self._follow_ids = sorted(flags.follow) if flags.follow else None
 
@@ -115,7 +116,7 @@ class Recorded:
         return records[0] if self._single else records
 
     def _record(self, slot: int, reply: Reply | None) -> Metadata:
-        record = Metadata(msg_id=self._id_of(slot), submitted=moment(self._submitted), label=self.label or None, execute_input=self.code)
+        record = Metadata(msg_id=self._id_of(slot), submitted=moment(self._submitted), label=self._label or None, execute_input=self.code)
         record.update(after=self._after, follow=self._follow_ids)
         if reply is not None:
             x = reply.message

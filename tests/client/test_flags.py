@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ class FakeClient:
     """Notes what would be sent, and answers as it is told."""
 
     id = "c1"
+    contact = SimpleNamespace(cluster="cluster")
     block = False
 
     def __init__(self):
@@ -92,14 +94,14 @@ def test_all_flags_of_a_balanced_view_go_to_the_hub(client, lv):
 
 def test_a_label_may_be_given_with_one_call(client, lv, dv):
     lv.label = "base"
-    assert lv.map_async(abs, [1], label="own").label == "own"
-    assert lv.map_async(abs, [1]).label == "base"
+    assert lv.map_async(abs, [1], label="own").label == ["own"]
+    assert lv.map_async(abs, [1]).label == ["base"]
     lv.map_async(abs, [1], label="")
     assert [t and t.label for t in client.terms] == ["own", "base", None]
     client.sent.clear()
-    assert dv.execute("pass", label="cell").label == "cell"
-    assert dv.map_async(abs, [1], label="map").label == "map"
-    assert dv.apply_async(abs, 1).label == ""
+    assert dv.execute("pass", label="cell").label == ["cell"] * 2
+    assert dv.map_async(abs, [1], label="map").label == ["map"] * 2
+    assert dv.apply_async(abs, 1).label == [None] * 2
     with dv.temp_flags(label="in between"):
         dv.push({"a": 1})
     assert [t and t.label for t in client.terms] == ["cell", "map", None, "in between"]

@@ -59,6 +59,24 @@ def test_it_starts_and_stops_by_ipython_parallels_names(home):
     ours.stop()
 
 
+def test_by_the_names_of_ipython_parallel_awaited(home):
+    async def use():
+        ours = Cluster(n=1, profile="mine", cluster_id="theirs", engine_timeout=60)
+        with await ours.start_and_connect() as rc:
+            assert (rc.contact.profile, rc.contact.cluster, len(rc)) == ("mine", "theirs", 1)
+            with ours.connect_client_sync() as other, ours.connect_client() as another:
+                assert other.ids == another.ids == [0]
+        await ours.stop_cluster()
+        assert home.leftovers() == []
+        assert await ours.start_cluster() is ours
+        await ours.stop_cluster()
+        assert ours.start_cluster_sync() is ours
+        ours.stop_cluster_sync()
+
+    asyncio.run(use())
+    assert home.leftovers() == []
+
+
 def test_any_number_of_clients_connects(home):
     """By the object, by profile, by contact file."""
     ours = Cluster(n=1).start()

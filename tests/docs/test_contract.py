@@ -1,14 +1,18 @@
-"""The page for those who come from IPython Parallel has every name that they may know."""
+"""The page for those who come from IPython Parallel has every name that they may know, and what it promises is tried."""
 
 from __future__ import annotations
 
+import ast
+import functools
 import re
 from pathlib import Path
 
 import pytest
+from tried import TRIED
 
 import mpicluster
 
+TESTS = Path(__file__).parent.parent
 PAGE = (Path(mpicluster.__file__).parent.parent / "docs" / "coming-from-ipyparallel.md").read_text()
 
 #: of IPython Parallel 9.2, by where they are found
@@ -69,3 +73,71 @@ def test_every_row_has_its_verdict():
         assert verdict in ("same", "better", "new", "gone", ""), name
         if verdict == "gone":
             assert why[0], f"{name} is gone, and nobody says why"
+
+
+#: what a row says besides names of this package, and names of what is otherwise here
+ELSEWHERE = set(
+    """ar async await for in with as r rc view n x a b name lambda None _sync connection_info cluster_file lru twobin plainrandom linger
+    DictDB SQLiteDB MongoDB NoDB HeartMonitor max_heartmonitor_misses max_heartbeat_misses""".split()
+)
+
+
+def promised() -> dict[tuple[str, str], str]:
+    """The rows that are not gone, by section and first words."""
+    section, found = "", {}
+    for line in PAGE.splitlines():
+        if line.startswith(("## ", "**")):
+            section = line.strip("#* ")
+        elif line.startswith("| ") and "---" not in line:
+            name, verdict = (cell.strip() for cell in line.strip("|").split("|")[:2])
+            if verdict in ("same", "better", "new"):
+                first = re.match(r"`@?([\w$%-]+(?:\.\w+)*)", name)
+                found[section, first[1] if first else name.split(":")[0].replace("`", "")] = name
+    return found
+
+
+@functools.cache
+def words_of_tests(path: Path) -> dict[str, set[str]]:
+    """All names, keywords and words of texts in each test of a file, and in the constants of the file that it uses."""
+
+    def words(node: ast.AST) -> set[str]:
+        said = set()
+        for x in ast.walk(node):
+            said |= {getattr(x, field) for field in ("attr", "id", "arg") if isinstance(getattr(x, field, None), str)}
+            if isinstance(x, ast.Constant) and isinstance(x.value, str):
+                said |= set(re.findall(r"[$%\w-]+", x.value))
+        return said
+
+    tree = ast.parse(path.read_text())
+    constants = {t.id: words(n.value) for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    fixtures = {n.name: words(n) for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("test_")}
+    found = {}
+    for test in tree.body:
+        if isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef) and test.name.startswith("test_"):
+            said = words(test)
+            found[test.name] = said.union(*(more for name, more in (constants | fixtures).items() if name in said))
+    return found
+
+
+def words_for(section: str, row: str) -> set[str]:
+    """The words of all tests of a row."""
+    said: set[str] = set()
+    for part in TRIED[section][row].split(";"):
+        place, names = part.strip().split(": ")
+        folder, _, file = place.rpartition("/")
+        known = words_of_tests(TESTS / folder / f"test_{file}.py")
+        for name in names.split():
+            assert f"test_{name}" in known, f"{place} has no test of that name: {name}"
+            said |= known[f"test_{name}"]
+    return said
+
+
+def test_every_row_has_tests():
+    assert sorted((section, row) for section, rows in TRIED.items() for row in rows) == sorted(promised())
+
+
+@pytest.mark.parametrize(("section", "row"), promised(), ids=map(": ".join, promised()))
+def test_a_row_is_tried_by_its_names(section, row):
+    said = words_for(section, row)
+    names = {w for code in re.findall(r"`([^`]+)`", promised()[section, row]) for w in re.split(r"[\s,()\[\]=.:\"@]+", code)}
+    assert [n for n in names - ELSEWHERE if n and not n.isdigit() and n not in said and n.strip("%-").replace("-", "_") not in said] == []

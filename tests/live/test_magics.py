@@ -205,6 +205,31 @@ def test_several_views_have_suffixes(run, rc4, capsys):
         rc4.activate(suffix="-x")
 
 
+def test_views_activate_themselves(run, rc4, capsys):
+    view = rc4[1:3]
+    view.block = True
+    view.activate("_middle")
+    run("%px_middle print(rank)")
+    assert sorted(capsys.readouterr().out.splitlines()) == ["[stdout:1] 1", "[stdout:2] 2"]
+
+
+def test_options_have_short_and_long_names(run, shell, capsys):
+    assert isinstance(run("%%px -a --out first\nprint(rank)"), AsyncResult)
+    shell.user_ns["first"].get(timeout=TIMEOUT)
+    capsys.readouterr()
+    run("%%px -b --stream -o second -t 1\nprint(rank)")
+    assert shell.user_ns["second"].get() is not None
+    assert capsys.readouterr().out == "[stdout:1] 1\n"
+    run("%result")
+    assert capsys.readouterr().out == "[stdout:1] 1\n"
+    run("%pxconfig -a")
+    assert isinstance(run("%px print(rank)"), AsyncResult)
+    run("%pxconfig --block --stream")
+    capsys.readouterr()
+    run("%%px --targets 0:2 --group-outputs engine\nrank")
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["Out[0", "Out[1"]
+
+
 def test_the_first_client_activates_itself(shell, rc4):
     first, second = Client(rc4.contact), Client(rc4.contact)
     assert module._known(shell, "").view.client is first
@@ -222,8 +247,9 @@ def test_the_extension_uses_the_client_there_is(shell, rc4, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 
-def test_nobody_looks_on(shell, rc4, monkeypatch):
-    monkeypatch.setenv("MPICLUSTER_NONINTERACTIVE", "1")
+@pytest.mark.parametrize("name", ["MPICLUSTER_NONINTERACTIVE", "IPP_NONINTERACTIVE"])
+def test_nobody_looks_on(shell, rc4, monkeypatch, name):
+    monkeypatch.setenv(name, "1")
     rc4.activate(suffix="_quiet")
     magics = module._known(shell, "_quiet")
     assert (magics.stream_output, magics.progress_after) == (False, -1)

@@ -15,7 +15,7 @@ def test_a_label_is_kept_with_its_task(rc):
     assert view.apply_async(abs, -1).label == "base"
     result = view.map_async(abs, [-1, -2], label="map")
     assert result.get(timeout=TIMEOUT) == [1, 2]
-    assert (result.label, [r.label for r in result.metadata]) == ("map", ["map", "map"])
+    assert result.label == [r.label for r in result.metadata] == ["map", "map"]
     with view.temp_flags(label="call"):
         single = view.apply_async(abs, -1)
     assert single.get(timeout=TIMEOUT) == 1

@@ -69,7 +69,7 @@ def test_remote_functions(rc):
     assert repr(power) == f"<RemoteFunction power on {view!r}>"
     later = remote(view, block=False, label="x")(abs)(-3)
     assert later.get(timeout=TIMEOUT) == [3] * len(rc)
-    assert later.label == "x"
+    assert later.label == ["x"] * len(rc)
     view.block = True
     assert remote(view)(abs)(-4) == [4] * len(rc)
     assert rc.load_balanced_view().remote(block=True)(operator.add)(1, 2) == 3
@@ -477,7 +477,7 @@ def test_a_view_may_be_used_from_many_threads(rc4):
                     assert answer == [k]
                 else:
                     assert answer.get(timeout=TIMEOUT) == [k]
-                    assert (answer.engine_id, answer.label) == ([i % 4], str(i))
+                    assert (answer.engine_id, answer.label) == ([i % 4], [str(i)])
                 assert balanced.map(abs, [-i, -k]) == [i, k]
             assert direct.targets == [0, 1, 2, 3]
         return i
@@ -499,10 +499,10 @@ def test_arguments_in_the_order_of_ipython_parallel(rc4, tmp_path):
     dv.scatter("s", [1, 2, 3], "b", False, [1, 3], True)
     assert dv.gather("s", "b", [1, 3], True) == [1, 2, 3]
     result = dv.execute("a = 5", True, [1, 2], True, "named")
-    assert (result.label, result.engine_id) == ("named", [1, 2])
+    assert (result.label, result.engine_id) == (["named"] * 2, [1, 2])
     script = tmp_path / "script.py"
     script.write_text("a = 6")
-    assert dv.run(str(script), [3], True, "ran").label == "ran"
+    assert dv.run(str(script), [3], True, "ran").label == ["ran"]
     assert dv["a"] == [1, 5, 5, 6]
     dv.clear([0, 1], True)
     with pytest.raises(NameError):
