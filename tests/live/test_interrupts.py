@@ -50,6 +50,7 @@ def begun(result):
 
 
 def waits_in_mpi():
+    print("begun")
     mpicluster.comm.recv(source=mpicluster.comm.rank, tag=99)
 
 
@@ -72,7 +73,7 @@ def assert_interrupted(result):
 @pytest.mark.parametrize("code", [sleeps, spins])
 def test_interrupt_of_a_running_task(rc, code):
     result = rc[:].apply_async(code)
-    until(lambda: busy(rc) == set(rc.ids), "all have begun")
+    until(lambda: begun(result), "all have begun")
     assert result.interrupt()
     assert_interrupted(result)
     assert rc[:].apply_async(os.getpid).get(timeout=TIMEOUT)
@@ -97,7 +98,7 @@ def test_interrupt_while_all_wait_in_mpi(rc4):
     if not rc4.contact.survives:
         pytest.skip("this MPI cannot free them: tests/live/test_spmd.py")
     result = rc4[:].apply_async(waits_in_mpi)
-    until(lambda: busy(rc4) == set(rc4.ids), "all have begun")
+    until(lambda: begun(result), "all have begun")
     assert result.interrupt()
     error = result.exception(timeout=TIMEOUT)
     assert any(e.ename == "KeyboardInterrupt" for e in error.errors)
@@ -115,8 +116,8 @@ def test_interrupt_of_a_gang_that_waits(rc4):
 
 
 def test_interrupt_of_a_map_ends_what_runs_and_drops_the_rest(rc):
-    result = rc.load_balanced_view().map_async(lambda _: time.sleep(1000), range(100))
-    until(lambda: busy(rc) == set(rc.ids), "all have begun")
+    result = rc.load_balanced_view().map_async(lambda _: sleeps(), range(100))
+    until(lambda: sum(map(bool, result.stdout)) == len(rc), "each engine has begun one")
     assert result.interrupt()
     assert result.wait(timeout=TIMEOUT)
     statuses = [record["status"] for record in result.metadata]
@@ -127,7 +128,7 @@ def test_interrupt_of_a_map_ends_what_runs_and_drops_the_rest(rc):
 def test_an_interrupted_task_is_not_tried_again(rc):
     view = rc.load_balanced_view(retries=5)
     result = view.apply_async(sleeps)
-    until(lambda: busy(rc), "it has begun")
+    until(lambda: begun(result), "it has begun")
     assert result.interrupt()
     assert_interrupted(result)
     assert not busy(rc)
