@@ -165,7 +165,7 @@ class Cluster:
             try:
                 # only the shell knows, before it becomes mpiexec, which pid mpiexec will have
                 self._job = Job(
-                    ["/bin/sh", "-c", 'exec "$@" --launcher "$$@$0"', socket.gethostname(), *argv],
+                    ["/bin/sh", "-c", launch_mpi.shell(installation), socket.gethostname(), *argv],
                     env=env,
                     log=folder / "mpiexec.log",
                     mark=(ending.MARK, str(folder)),

@@ -28,6 +28,7 @@ __all__ = [
     "launcher_size",
     "library",
     "parse_library",
+    "shell",
     "tuning",
 ]
 
@@ -41,6 +42,16 @@ def command(mpi: Installation, n: int, worker: Sequence[str]) -> list[str]:
         # more ranks than cores are allowed; and ranks that are bound to the same core are slower by orders of magnitude
         argv += ["--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
     return [*argv, "-n", str(n), *worker]
+
+
+def shell(mpi: Installation) -> str:
+    """What ``/bin/sh -c`` runs to become ``$@``, whose last option says which launcher that is: its pid, and the host, ``$0``.
+
+    An mpiexec of Open MPI that was killed leaves its session folder, and one that happens to get its pid later refuses to start ("The PMIx
+    server's listener thread failed to start", seen with 5.0.11): so it is removed. Whoever has a pid is the only one to use its folder.
+    """
+    leftovers = 'rm -rf "${TMPDIR:-${TEMP:-${TMP:-/tmp}}}/ompi.$$" 2>/dev/null; ' if mpi.library.kind == "openmpi" else ""
+    return leftovers + 'exec "$@" --launcher "$$@$0"'
 
 
 def environment(mpi: Installation, environ: Mapping[str, str], *, root: bool) -> dict[str, str]:

@@ -101,6 +101,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     monkeypatch.setenv("MPICLUSTER_STATE_DIR", str(home.state))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(home.sockets))
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))  # what a killed mpiexec leaves is in nobody's way
     try:
         yield home
         home.check_nothing_is_left()

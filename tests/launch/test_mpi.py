@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from mpicluster.launch import mpi
@@ -32,6 +34,21 @@ def test_an_open_mpi_without_ulfm_is_not_asked_for_it():
 def test_mpich_and_its_kin_get_a_plain_command_line(vendor):
     """They oversubscribe and leave ranks unbound by themselves."""
     assert mpi.command(installation(vendor, "5.0.2"), 3, WORKER) == ["/opt/bin/mpiexec", "-n", "3", *WORKER]
+
+
+@pytest.mark.parametrize(("vendor", "kept"), [("Open MPI", ""), ("MPICH", "here")])
+def test_what_a_killed_mpiexec_of_the_same_pid_has_left_is_removed(tmp_path, vendor, kept):
+    """The shell becomes the command, with its pid, and says which it is."""
+    seen = 'test -e "$TMPDIR/ompi.$$/stale" && echo here; test "$2" = "$$@host" && echo told'
+    script = f'mkdir "$TMPDIR/ompi.$$"; touch "$TMPDIR/ompi.$$/stale"; {mpi.shell(installation(vendor, "5.0.11"))}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "host", "/bin/sh", "-c", seen, "sh"],
+        env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [*([kept] if kept else []), "told"]
 
 
 def test_open_mpi_is_told_that_root_may_only_when_root_runs_it():

@@ -147,6 +147,7 @@ def test_an_engine_dies_meanwhile(fresh, victim, tmp_path):
     go = str(tmp_path / "go")
 
     def waits(path):
+        print("begun")
         until_ = time.monotonic() + 60
         while not os.path.exists(path):
             assert time.monotonic() < until_
@@ -154,7 +155,7 @@ def test_an_engine_dies_meanwhile(fresh, victim, tmp_path):
         return "done"
 
     result = rc.broadcast_view(is_coalescing=True).apply_async(waits, go)
-    until(lambda: all(e["state"] == "busy" for e in rc.status()["engines"]), "they have begun")
+    until(lambda: all(result.stdout), "they have met, and begun")
     os.kill(pids[victim], signal.SIGKILL)
     open(go, "w").close()
     if not rc.contact.survives:
