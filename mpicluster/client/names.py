@@ -42,17 +42,13 @@ class Names(Sequence[str]):
         """Tasks from ``first`` on were submitted."""
         where = None if engines is None else tuple(engines)
         size = count * len(where or (-1,))
-        if not self._runs:
-            self._runs.append(_Run(client, first, count, where))
-            self._ends.append(size)
-            return
-        last = self._runs[-1]
-        if last.first + last.tasks == first and last.engines == where and last.client == client:
+        last = self._runs[-1] if self._runs else None
+        if last is not None and last.first + last.tasks == first and last.engines == where and last.client == client:
             self._runs[-1] = _Run(client, last.first, last.tasks + count, where)
             self._ends[-1] += size
-        else:
-            self._runs.append(_Run(client, first, count, where))
-            self._ends.append(self._ends[-1] + size)
+            return
+        self._runs.append(_Run(client, first, count, where))
+        self._ends.append(len(self) + size)
 
     def clear(self) -> None:
         """Forget them."""

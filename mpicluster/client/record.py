@@ -38,7 +38,6 @@ class Recorded:
 
     #: the view that made it, and a person's word for it
     _view: View | None = None
-    #: what the call is named
     _label = ""
     #: the code, if it is a cell that was not run silently
     code: str | None = None

@@ -368,11 +368,11 @@ class Cluster:
 
     async def start_cluster(self, n: int | None = None) -> Cluster:
         """`start`, awaited."""
-        return await _in_thread(self.start_cluster_sync, n)
+        return await _in_thread(lambda: self.start_cluster_sync(n))
 
     async def start_and_connect(self, n: int | None = None) -> Client:
         """Start and connect, awaited."""
-        return await _in_thread(self.start_and_connect_sync, n)
+        return await _in_thread(lambda: self.start_and_connect_sync(n))
 
     async def stop_cluster(self) -> None:
         """`stop`, awaited."""
@@ -393,10 +393,10 @@ class Cluster:
         await self.stop_cluster()
 
 
-async def _in_thread(call: Callable[..., T], *args: Any) -> T:
-    import asyncio  # slow to load
+async def _in_thread(call: Callable[[], T]) -> T:
+    from mpicluster.client.awaiting import in_thread  # with asyncio, which is slow to load
 
-    return await asyncio.to_thread(call, *args)
+    return await in_thread(call)
 
 
 def _limits(history: bool | Mapping[str, float]) -> HistoryLimits | None:

@@ -86,6 +86,16 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], 
 
 
 @pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Any]:
+    """What tasks wait at until the test opens it, or ends."""
+    from test_results import Gate  # where engines find it too
+
+    gate = Gate(tmp_path)
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
 def session() -> Iterator[Callable[[str], dict[str, Any]]]:
     """``session("def f(): ...")["f"]`` is a function of ``__main__``, as a person's own are."""
     names = sys.modules["__main__"].__dict__

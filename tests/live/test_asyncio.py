@@ -6,7 +6,6 @@ import asyncio
 import threading
 
 import pytest
-from test_results import Gate
 
 import mpicluster
 
@@ -20,13 +19,6 @@ def run(coroutine):
 async def until(condition):
     while not condition():
         await asyncio.sleep(0)
-
-
-@pytest.fixture
-def gate(tmp_path):
-    gate = Gate(tmp_path)
-    yield gate
-    gate.open()
 
 
 def test_many_are_awaited_without_threads(rc4):

@@ -10,7 +10,6 @@ import dask.array
 import distributed
 import psutil
 import pytest
-from test_results import Gate
 
 import mpicluster
 
@@ -21,13 +20,6 @@ TIMEOUT = 60
 def rc(fresh):
     """dask leaves modules and threads of its own in a process: engines of this file's alone."""
     return fresh(2)
-
-
-@pytest.fixture
-def gate(tmp_path):
-    gate = Gate(tmp_path)
-    yield gate
-    gate.open()
 
 
 def traces():

@@ -53,13 +53,6 @@ def make_thing(_):
     return Thing()
 
 
-@pytest.fixture
-def gate(tmp_path):
-    gate = Gate(tmp_path)
-    yield gate
-    gate.open()
-
-
 @pytest.fixture(params=["balanced", "one engine", "all engines"])
 def view(request, rc4):
     if request.param == "balanced":

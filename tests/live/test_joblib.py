@@ -16,18 +16,10 @@ import joblib
 import numpy as np
 import pytest
 from joblib import Parallel, delayed, parallel_config
-from test_results import Gate
 
 import mpicluster
 
 TIMEOUT = 30
-
-
-@pytest.fixture
-def gate(tmp_path):
-    gate = Gate(tmp_path)
-    yield gate
-    gate.open()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import joblib
 import msgspec
 import pytest
 from joblib import Parallel, delayed, parallel_config
-from test_results import Gate
 
 import mpicluster
 from mpicluster import (
@@ -36,13 +35,6 @@ TIMEOUT = 30
 #: of a result's record in IPython Parallel 9.2
 KEYS = """msg_id submitted started completed received engine_uuid engine_id follow after status execute_input execute_result error
     stdout stderr outputs data label""".split()
-
-
-@pytest.fixture
-def gate(tmp_path):
-    gate = Gate(tmp_path)
-    yield gate
-    gate.open()
 
 
 def test_what_calls_and_views_are(rc):

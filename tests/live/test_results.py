@@ -96,13 +96,6 @@ class Gate:
         open(f"{self.folder}/open", "w").close()
 
 
-@pytest.fixture
-def gate(tmp_path):
-    gate = Gate(tmp_path)
-    yield gate
-    gate.open()
-
-
 def test_results_come_as_they_come(rc4, gate):
     """Progress counts them, and iteration gives those that are there."""
     held = rc4[3].apply_async(gate.pass_through)
