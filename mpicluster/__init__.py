@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mpicluster.cluster.default import register_joblib_backend
     from mpicluster.errors import (
         AlreadyDisplayedError,
+        ArrayLost,
         ClosedError,
         ClusterError,
         ClusterStopped,
@@ -64,6 +65,7 @@ TimeoutError = builtins.TimeoutError  # noqa: A001 - IPython Parallel has it her
 __all__ = [
     "ALL_COMPLETED",
     "AlreadyDisplayedError",
+    "ArrayLost",
     "AsyncHubResult",
     "AsyncMapResult",
     "AsyncResult",

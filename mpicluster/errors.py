@@ -15,6 +15,7 @@
     │   ├── LaunchError (RuntimeError)         the cluster did not start
     │   ├── NoEnginesRegistered                the cluster has no engines (left)
     │   ├── EngineError                        an engine died, or its MPI world broke
+    │   │   └── ArrayLost                      an array had a part on an engine that is not here
     │   └── ClusterStopped (ConnectionError)   the cluster ended while work was under way
     ├── what became of a task
     │   ├── TaskAborted (CancelledError)       cancelled before it started
@@ -48,6 +49,7 @@ from typing import Any
 
 __all__ = [
     "AlreadyDisplayedError",
+    "ArrayLost",
     "ClosedError",
     "ClusterError",
     "ClusterStopped",
@@ -127,6 +129,10 @@ class NoEnginesRegistered(ClusterError):
 
 class EngineError(ClusterError):
     """An engine died, or the MPI world it is part of broke under the task."""
+
+
+class ArrayLost(EngineError):
+    """A part of an array was on an engine that died, or that has no part in this task."""
 
 
 class ClusterStopped(ClusterError, ConnectionError):

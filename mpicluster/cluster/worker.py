@@ -88,10 +88,11 @@ def _refuse(problem: str) -> NoReturn:
 
 def set_current(world: Any) -> None:
     """Let `mpicluster.comm` find the world of this process, and let ``MPI.COMM_WORLD`` be the communicator that is mended."""
-    from mpicluster import engine
+    from mpicluster import engine, here
 
     engine.current_world = world
     MPI: Any = sys.modules["mpi4py.MPI"]  # noqa: N806 - its name
+    here.everyone, here.communicator = MPI.COMM_WORLD, lambda: world.comm
     MPI.COMM_WORLD = world.comm
 
 

@@ -1,0 +1,100 @@
+"""One rank's block of an array: reached through its own array API namespace, so that other libraries' arrays can be blocks too.
+
+Only messages need bytes in this host's memory: `host` gives them as a NumPy array, `like` makes such a block of the same kind.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, is_numpy_array
+from array_api_compat import numpy as numpy_namespace
+
+from mpicluster.array.layout import Part, Runs
+
+__all__ = ["copy_into", "host", "like", "namespace", "numpy_namespace", "pick", "put"]
+
+#: A square of so many rows and columns of doubles, twice, fits the first cache.
+_TILE = 32
+#: Copies in the other order of memory are done by tiles from so many elements on.
+_TILED_FROM = 1 << 14
+#: Up to so many rectangles are copied one by one; more are picked by lists of indices.
+_MOST_RECTANGLES = 512
+
+
+def namespace(block: Any) -> Any:
+    """The array API namespace of a block."""
+    return numpy_namespace if type(block) is np.ndarray else array_namespace(block)
+
+
+def host(block: Any) -> np.ndarray[Any, Any]:
+    """The block as a NumPy array; a copy only where its memory is another's."""
+    if type(block) is np.ndarray or is_numpy_array(block):
+        return np.asarray(block)
+    return np.from_dlpack(block)
+
+
+def like(block: Any, values: np.ndarray[Any, Any]) -> Any:
+    """NumPy values as a block of the kind, and on the device, of another."""
+    if type(block) is np.ndarray:
+        return values
+    return namespace(block).asarray(values, device=block.device)
+
+
+def copy_into(target: np.ndarray[Any, Any], source: np.ndarray[Any, Any]) -> None:
+    """``target[...] = source``, for equal shapes. Where one is in the other's opposite order of memory, by tiles: 4 times as fast."""
+    if source.ndim != 2 or source.size < _TILED_FROM or (source.strides[0] > source.strides[1]) == (target.strides[0] > target.strides[1]):
+        target[...] = source
+        return
+    rows, columns = source.shape
+    wide = 16 * _TILE
+    for i, j in itertools.product(range(0, rows, wide), range(0, columns, wide)):  # so that the inner tiles share pages
+        for a in range(i, min(i + wide, rows), _TILE):
+            for b in range(j, min(j + wide, columns), _TILE):
+                target[a : a + _TILE, b : b + _TILE] = source[a : a + _TILE, b : b + _TILE]
+
+
+def _rectangles(runs: tuple[Runs, ...]) -> int:
+    return math.prod(len(r) for r in runs)
+
+
+def _indices(runs: Runs) -> np.ndarray[Any, Any]:
+    return np.concatenate([np.arange(lo, hi) for lo, hi in runs])
+
+
+def _placed(runs: tuple[Runs, ...]) -> Any:
+    """For each rectangle of a part: its place in the block, and among the values of the part."""
+    per_axis = []
+    for axis in runs:
+        at, places = 0, []
+        for lo, hi in axis:
+            places.append((slice(lo, hi), slice(at, at + hi - lo)))
+            at += hi - lo
+        per_axis.append(places)
+    for rectangle in itertools.product(*per_axis):
+        yield tuple(s for s, _ in rectangle), tuple(s for _, s in rectangle)
+
+
+def pick(block: np.ndarray[Any, Any], part: Part) -> np.ndarray[Any, Any]:
+    """The values of a part of a block: a view where that is one rectangle, else a copy in C order."""
+    if _rectangles(part.runs) == 1:
+        return block[tuple(slice(*runs[0]) for runs in part.runs)]
+    if _rectangles(part.runs) > _MOST_RECTANGLES:
+        values: np.ndarray[Any, Any] = block[np.ix_(*(_indices(r) for r in part.runs))]
+        return values
+    values = np.empty(part.shape, block.dtype)
+    for there, here in _placed(part.runs):
+        copy_into(values[here], block[there])
+    return values
+
+
+def put(block: np.ndarray[Any, Any], part: Part, values: np.ndarray[Any, Any]) -> None:
+    """Set a part of a block."""
+    if _rectangles(part.runs) > _MOST_RECTANGLES:
+        block[np.ix_(*(_indices(r) for r in part.runs))] = values
+        return
+    for there, here in _placed(part.runs):
+        copy_into(block[there], values[here])
