@@ -57,20 +57,24 @@ _NAMES = {
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 #: functions of linear algebra that the standard has in its main namespace too
 _LINALG = ("matmul", "tensordot", "vecdot")
-_EXTENSIONS = ("fft", "random")
+#: names of the extensions, which clients know without loading them
+EXTENSIONS = {
+    "fft": "fft fftfreq fftn fftshift hfft ifft ifftn ifftshift ihfft irfft irfftn rfft rfftfreq rfftn".split(),
+    "random": ["default_rng"],
+}
 
 e, inf, nan, newaxis, pi = math.e, math.inf, math.nan, None, math.pi
 #: versions of the standard
 VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 __array_api_version__ = VERSIONS[-1]
 
-__all__ = [*_HOMES, *_LINALG, *_EXTENSIONS, "e", "inf", "linalg", "nan", "newaxis", "pi"]
+__all__ = [*_HOMES, *_LINALG, *EXTENSIONS, "e", "inf", "linalg", "nan", "newaxis", "pi"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "linalg":
         value: Any = importlib.import_module("mpicluster.linalg")
-    elif name in _EXTENSIONS:
+    elif name in EXTENSIONS:
         value = importlib.import_module(f"mpicluster.array.{name}")
     elif name in _LINALG:
         value = getattr(importlib.import_module("mpicluster.linalg"), name)

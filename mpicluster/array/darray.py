@@ -126,6 +126,17 @@ class DistArray(Operators):
         """The same values, all on every rank. One Allgatherv from blocks."""
         return self.redistribute(Replicated())
 
+    def gather(self, root: int = 0) -> np.ndarray[Any, Any] | None:
+        """All values at one rank, as an array of its own; None elsewhere. size - 1 messages from blocks; memory: one copy there."""
+        if isinstance(self._layout, Replicated):
+            return np.array(blocks.host(self._block), order="C") if self._mesh.rank == root else None
+        x = self if isinstance(self._layout, Block) else self.redistribute(Block(0))
+        self._mesh.check()
+        assert isinstance(x._layout, Block)
+        parts = x._layout.parts(self._shape, self._mesh.size)
+        whole = self._mesh.gather(np.moveaxis(blocks.host(x._block), x._layout.axis, 0), parts, root)
+        return None if whole is None else np.moveaxis(whole, 0, x._layout.axis)
+
     def copy(self) -> DistArray:
         """A copy, in the same layout."""
         return DistArray(self._mesh, self._layout, self._shape, blocks.namespace(self._block).asarray(self._block, copy=True))

@@ -1,4 +1,4 @@
-"""Python's operators of arrays, by the functions of the same meaning."""
+"""Python's operators of arrays, by the functions of the same meaning: of this namespace, or of a client's. Knows no MPI."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class Operators:
     """What `DistArray` inherits."""
 
     __slots__ = ()
+    #: the namespace whose functions are meant
+    _functions: Any = xp
 
     @property
     def T(self) -> Any:  # noqa: N802 - its name in the standard
@@ -34,62 +36,62 @@ class Operators:
         ndim: int = self.ndim  # type: ignore[attr-defined]
         if ndim != 2:
             raise ValueError(f"x.T needs two dimensions, and there are {ndim}: use x.mT or permute_dims(x, axes)")
-        return xp.matrix_transpose(self)
+        return self._functions.matrix_transpose(self)
 
     @property
     def mT(self) -> Any:  # noqa: N802 - its name in the standard
         """The transposes of the last two dimensions. No data moves."""
-        return xp.matrix_transpose(self)
+        return self._functions.matrix_transpose(self)
 
     @property
     def real(self) -> Any:
         """The real part."""
-        return xp.real(self)
+        return self._functions.real(self)
 
     @property
     def imag(self) -> Any:
         """The imaginary part."""
-        return xp.imag(self)
+        return self._functions.imag(self)
 
     def __getitem__(self, key: Any) -> Any:
-        return xp.get_item(self, key)
+        return self._functions.get_item(self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        xp.set_item(self, key, value)
+        self._functions.set_item(self, key, value)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """NumPy's ufuncs, block by block."""
-        return xp.call_ufunc(ufunc, method, inputs, options)
+        return self._functions.call_ufunc(ufunc, method, inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """NumPy's other functions, by those of the same name here."""
-        return xp.call_function(function, args, kwargs)
+        return self._functions.call_function(function, args, kwargs)
 
 
 def _forward(name: str) -> Any:
     def method(self: Any, other: Any, /) -> Any:
-        return getattr(xp, name)(self, other) if _operand(other) else NotImplemented
+        return getattr(self._functions, name)(self, other) if _operand(other) else NotImplemented
 
     return method
 
 
 def _reflected(name: str) -> Any:
     def method(self: Any, other: Any, /) -> Any:
-        return getattr(xp, name)(other, self) if _operand(other) else NotImplemented
+        return getattr(self._functions, name)(other, self) if _operand(other) else NotImplemented
 
     return method
 
 
 def _in_place(name: str) -> Any:
     def method(self: Any, other: Any, /) -> Any:
-        return xp.in_place(getattr(xp, name), self, other) if _operand(other) else NotImplemented
+        return self._functions.in_place(getattr(self._functions, name), self, other) if _operand(other) else NotImplemented
 
     return method
 
 
 def _unary(name: str) -> Any:
     def method(self: Any) -> Any:
-        return getattr(xp, name)(self)
+        return getattr(self._functions, name)(self)
 
     return method
 

@@ -28,7 +28,7 @@ from mpicluster.client.reply import Reply
 from mpicluster.client.result import AsyncResult
 from mpicluster.client.screen import activate_first
 from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
-from mpicluster.errors import ClosedError, ClusterStopped, EngineError, NoCluster, SerializationError
+from mpicluster.errors import ClosedError, ClusterStopped, EngineError, NoCluster, NoEnginesRegistered, SerializationError
 from mpicluster.ids import Targets, select
 from mpicluster.serial.bulk import Incoming, Outgoing
 from mpicluster.serial.payload import Buffer
@@ -38,6 +38,8 @@ from mpicluster.wire import messages as m
 from mpicluster.wire.contact import Contact
 
 if TYPE_CHECKING:
+    from mpicluster.client.arrays.namespace import RemoteNamespace
+    from mpicluster.client.arrays.sending import Sender
     from mpicluster.client.awaiting import Connecting
     from mpicluster.client.executor import ViewExecutor
 
@@ -111,6 +113,9 @@ class Client(Jobs, Remembering):
         self._ring = Ring.make()
         self._readers: dict[bytes, Reader | None] = {}
         self._questions: dict[int, Future[Any]] = {}
+        #: those that may have operations on arrays to be sent, before anything else is
+        self._senders: weakref.WeakSet[Sender] = weakref.WeakSet()
+        self._namespaces: dict[tuple[int, ...], RemoteNamespace] = {}
         self._next_task = 1
         self._next_question = 1
         self._callbacks: ThreadPoolExecutor | None = None
@@ -187,6 +192,20 @@ class Client(Jobs, Remembering):
             chosen = select(targets, self._live())
             targets = chosen[0] if isinstance(targets, int) else chosen
         return DirectView(self, targets, **flags)
+
+    @property
+    def xp(self) -> RemoteNamespace:
+        """Functions of arrays that live on all engines: the array API standard's. ``rc[:2].xp`` are those on some."""
+        return self._namespace(self._live())
+
+    def _namespace(self, engines: list[int]) -> RemoteNamespace:
+        from mpicluster.client.arrays.namespace import RemoteNamespace
+
+        if not engines:
+            raise NoEnginesRegistered("there are no engines for arrays to live on")
+        with self._guard:
+            known = self._namespaces.get(tuple(engines))
+        return known or self._namespaces.setdefault(tuple(engines), RemoteNamespace(self.direct_view(engines), engines))
 
     def load_balanced_view(self, targets: Targets = None, **flags: Any) -> Any:
         """A view that leaves the choice of the engine to the hub, among ``targets`` if given."""
@@ -305,6 +324,9 @@ class Client(Jobs, Remembering):
 
         By way of ``feed``, when it has room; ``first`` is a number that was reserved.
         """
+        if kind != "arrays" and self._senders:
+            for sender in list(self._senders):
+                sender.flush()
         if terms is not None and (terms.after is not None or terms.follow is not None):
             self._flush_feeds()  # the hub must know what this depends on
         count = len(data) if targets is None else 1

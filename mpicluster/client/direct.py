@@ -24,6 +24,7 @@ from mpicluster.serial.payload import Payload, decode, encode, encode_inline
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from mpicluster.client.arrays.namespace import RemoteNamespace
     from mpicluster.client.client import Client
 
 __all__ = ["DirectView", "joined"]
@@ -64,6 +65,11 @@ class DirectView(View):
             own: Any = self._flags_now().targets
             return resolve(own, ids), isinstance(own, int)
         return select(targets, ids), isinstance(targets, int)
+
+    @property
+    def xp(self) -> RemoteNamespace:
+        """Functions of arrays that live on the engines of this view: the array API standard's, see `RemoteNamespace`."""
+        return self.client._namespace(self._ids(None)[0])
 
     def _blocks(self, block: bool | None) -> bool:
         return bool(self._flags_now().block if block is None else block)

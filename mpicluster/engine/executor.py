@@ -22,11 +22,11 @@ from mpicluster.wire.messages import Assign
 __all__ = ["Executor", "Outcome"]
 
 #: Verbs whose value is made for the answer.
-_FRESH = frozenset({"gather", "reduce"})
+_FRESH = frozenset({"gather", "reduce", "arrays"})
 
 
 #: Verbs that are not interrupted half-way, or see to it themselves.
-_ALL_OR_NONE = frozenset({"scatter", "gather", "reduce", "spmd"})
+_ALL_OR_NONE = frozenset({"scatter", "gather", "reduce", "spmd", "arrays"})
 
 
 def _takes_comm(function: Callable[..., Any], given: int) -> bool:
@@ -60,9 +60,13 @@ class Outcome(NamedTuple):
 class Executor:
     """Runs assignments in a namespace. One per engine; main thread only."""
 
-    def __init__(self, namespace: Namespace, warden: Warden) -> None:
+    def __init__(self, namespace: Namespace, warden: Warden, capture: Callable[[Exception], bytes]) -> None:
+        """``capture``: makes bytes of an error, for clients."""
         self._namespace = namespace
         self._warden = warden
+        self._capture = capture
+        #: what clients hold; made when the first of them does
+        self._arrays: Any = None
         #: functions of maps under way, by the hub's key: as they came, and unpickled at their first use
         self._learnt: dict[int, bytes] = {}
         self._functions: dict[int, tuple[Callable[..., Any], dict[str, Any]]] = {}
@@ -77,14 +81,17 @@ class Executor:
             "gather": self._gather,
             "reduce": self._reduce,
             "spmd": self._spmd,
+            "arrays": self._run_program,
         }
 
     def learn(self, fn_id: int, fn: bytes) -> None:
         """Keep a function that comes once for all tasks of a map, be it with a task that is withdrawn."""
         self._learnt[fn_id] = fn
 
-    def forget(self, fn_ids: Sequence[int]) -> None:
-        """These functions are not needed any more."""
+    def forget(self, fn_ids: Sequence[int], client: str = "") -> None:
+        """These functions are not needed any more; nor is what a client holds that has left."""
+        if client and self._arrays is not None:
+            self._arrays.leave(client)
         for fn_id in fn_ids:
             self._learnt.pop(fn_id, None)
             self._functions.pop(fn_id, None)
@@ -150,13 +157,31 @@ class Executor:
     def _spmd(self, task: Assign, argument: Any, door: Door) -> Any:
         args, kwargs, *own = argument
         function = own[0] if own else self._function(task)
+
+        def run(comm: Any) -> Any:
+            given = {**kwargs, "comm": comm} if "comm" not in kwargs and _takes_comm(function, len(args)) else kwargs
+            return function(*args, **given)
+
+        return self._as_gang(door, run)
+
+    def _run_program(self, task: Assign, program: Any, door: Door) -> Any:
+        return self._as_gang(door, lambda _comm: self._held().run(program))
+
+    def _held(self) -> Any:
+        if self._arrays is None:
+            with self._warden.held():  # half an import would fail for good
+                from mpicluster.engine.arrays import Arrays
+
+                self._arrays = Arrays(self._namespace, self._capture)
+        return self._arrays
+
+    def _as_gang(self, door: Door, run: Callable[[Any], Any]) -> Any:
+        """``run(comm)`` with the other targets; if it fails here, they are freed who wait for this engine."""
         comm = door.enter_gang()
         well = False
         try:
-            if "comm" not in kwargs and _takes_comm(function, len(args)):
-                kwargs = {**kwargs, "comm": comm}
             self._warden.open()
-            value = function(*args, **kwargs)
+            value = run(comm)
             well = True
         finally:
             self._warden.close()

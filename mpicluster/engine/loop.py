@@ -87,7 +87,7 @@ class Engine:
         self.namespace = Namespace(self.recorder, self.warden.held)
         self._give_names()
         self._epoch_given = world.epoch
-        self._executor = Executor(self.namespace, self.warden)
+        self._executor = Executor(self.namespace, self.warden, lambda error: self._failure("arrays", error))
         bind_capture(lambda error: self._failure("map", error))
         self._queue: deque[m.Assign | m.Forget] = deque()
         self._last_sent = 0.0
@@ -148,7 +148,7 @@ class Engine:
 
     def _step(self, message: m.Assign | m.Forget) -> None:
         if isinstance(message, m.Forget):
-            self._executor.forget(message.fn_ids)
+            self._executor.forget(message.fn_ids, message.client)
             return
         if not self.ledger.begin(message.seq):
             self.streams.drop(message.seq)

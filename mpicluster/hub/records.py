@@ -250,7 +250,7 @@ class EngineRecord:
 class ClientRecord:
     """One client."""
 
-    __slots__ = ("address", "dropped", "id", "number", "parts", "ring")
+    __slots__ = ("address", "dropped", "holds", "id", "number", "parts", "ring")
 
     def __init__(self, id_: str, address: bytes, number: int = 0, ring: RingPlace | None = None) -> None:
         self.id = id_
@@ -260,6 +260,8 @@ class ClientRecord:
         self.address = address
         #: unfinished parts by task
         self.parts: dict[int, list[Part]] = {}
+        #: whether engines may keep arrays for it
+        self.holds = False
         #: its connection was lost: nobody wants its results any more
         self.dropped = False
 

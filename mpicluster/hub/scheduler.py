@@ -25,7 +25,8 @@ __all__ = ["Scheduler"]
 #: The function of a map of so few tasks for each engine comes with each task: to have it forgotten costs more.
 _FEW = 2
 #: What runs code of the user's on several engines, which may wait for each other in MPI.
-_TOGETHER = frozenset({"apply", "execute", "spmd"})
+_GANGS = frozenset({"spmd", "arrays"})
+_TOGETHER = frozenset({"apply", "execute"}) | _GANGS
 #: Numbers of tasks fit in 63 bits.
 _LAST_TASK = 2**63 - 1
 
@@ -288,20 +289,25 @@ class Scheduler:
         """It leaves in good order: what it submitted is done, unheard."""
         self.tell(client, m.Left())
         self.clients.pop(client.address, None)
-        self.relay.client_left(client)
-        self.conditions.client_gone(client)
+        self._client_left(client)
 
     def _drop_client(self, client: ClientRecord) -> None:
         """Forget a client: what has not begun is dropped, what runs runs to its end unheard."""
         self.clients.pop(client.address, None)
         client.dropped = True
-        self.relay.client_left(client)
         parts = [part for parts in client.parts.values() for part in parts]
         for part in parts:
             if part.state is State.WAITING:
                 self.end_part(part, m.ABORTED, b"")
         self.endings.withdraw(p for p in parts if p.state is not State.ENDED)
+        self._client_left(client)
+
+    def _client_left(self, client: ClientRecord) -> None:
+        """What is kept for a client is needed no more."""
+        self.relay.client_left(client)
         self.conditions.client_gone(client)
+        if client.holds:  # after all that they do for it: they hear this in their queues
+            self.out += [Send(e.main, m.Forget([], client.id)) for e in self.engines.values()]
 
     def _shutdown(self, client: ClientRecord, message: m.Shutdown, now: float) -> None:
         self._end("it was stopped")
@@ -345,6 +351,7 @@ class Scheduler:
             elif at_once:
                 self._queue(job, parts)
             return
+        client.holds = client.holds or message.kind == "arrays"
         job.parts = [Part(job, i, target) for i, target in enumerate(message.targets)]
         job.open = len(job.parts)
         client.parts[message.first] = list(job.parts)
@@ -509,7 +516,7 @@ class Scheduler:
         """One engine of several has failed, or is gone: the others may wait for it in MPI, or have had it tell their results."""
         if len(job.parts) < 2 or job.submit.kind not in _TOGETHER:
             return
-        if job.submit.kind == "spmd":
+        if job.submit.kind in _GANGS:
             self._gangs.discard(tuple(job.submit.targets or ()))
         why = f"engine {part.engine} has failed"
         for other in job.parts:
@@ -619,7 +626,7 @@ class Scheduler:
                 continue
             metas = _runs(job.metas[p.engine] for p in job.parts if p.engine is not None)
             key = tuple(job.submit.targets or ())
-            gang = job.submit.kind == "spmd"
+            gang = job.submit.kind in _GANGS
             known = self._gangs if gang else self._groups
             fresh = key not in known
             keep = not fresh or len(known) < GROUPS_KEPT

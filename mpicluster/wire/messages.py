@@ -490,9 +490,10 @@ class Abandon(_Message, frozen=True, tag=43):
 
 
 class Forget(_Message, frozen=True, tag=44):
-    """These functions are not needed any more."""
+    """These functions are not needed any more; nor is what a client holds that has left."""
 
     fn_ids: list[int]
+    client: str = ""
 
 
 class Withdraw(_Message, frozen=True, tag=45):
