@@ -197,6 +197,15 @@ class Mesh:
         self._comm.Allgather(mine, all_)
         return all_
 
+    def alltoall_ints(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """One number to each rank; what each has for this one. One Alltoall."""
+        if self.size == 1:
+            return numbers
+        mine, come = np.ascontiguousarray(numbers, np.int64), np.empty(self.size, np.int64)
+        self.traffic.note("alltoall", mine.nbytes)
+        self._comm.Alltoall(mine, come)
+        return come
+
     # -- one to one ----------------------------------------------------------------------------------------------------------------
 
     def exchange(self, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> None:

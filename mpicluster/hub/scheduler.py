@@ -514,10 +514,10 @@ class Scheduler:
 
     def failed_together(self, job: Job, part: Part) -> None:
         """One engine of several has failed, or is gone: the others may wait for it in MPI, or have had it tell their results."""
+        if job.submit.kind in _GANGS:  # its communicator is revoked, be it of one
+            self._gangs.discard(tuple(job.submit.targets or ()))
         if len(job.parts) < 2 or job.submit.kind not in _TOGETHER:
             return
-        if job.submit.kind in _GANGS:
-            self._gangs.discard(tuple(job.submit.targets or ()))
         why = f"engine {part.engine} has failed"
         for other in job.parts:
             if other is not part and other.state in (State.ASSIGNED, State.ENTERED) and other.engine in self.engines:

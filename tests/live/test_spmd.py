@@ -172,6 +172,21 @@ def test_one_raises_and_the_others_are_freed(rc4, how):
     assert rc4[:].pull("kept", block=True) == [5] * 4
 
 
+def fails_alone(comm):
+    raise ZeroDivisionError(comm.size)
+
+
+def sums(comm):
+    return comm.allreduce(comm.rank + 1)
+
+
+def test_a_gang_of_one_is_sound_after_a_failure(rc4):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            rc4[[2]].spmd_async(fails_alone).get(timeout=TIMEOUT)
+        assert rc4[[2]].spmd_async(sums).get(timeout=TIMEOUT) == [1]
+
+
 @pytest.mark.parametrize("how", ["Allreduce", "Barrier", "recv", "Irecv", "bcast"])
 @pytest.mark.parametrize("verb", ["apply", "execute"])
 def test_the_same_for_apply_and_execute(rc4, how, verb):
