@@ -23,7 +23,7 @@ def assemble(operands: Sequence[DistArray], pieces: Sequence[Piece], axis: int) 
     """
     mesh, first = operands[0].mesh, operands[0]
     size, me = mesh.size, mesh.rank
-    length = sum(p.count for p in pieces)
+    length = sum(p.length for p in pieces)
     shape = tuple(length if i == axis else n for i, n in enumerate(first.shape))
     layout = Block(axis)
     out = layout.bounds(shape, size)
@@ -37,24 +37,22 @@ def assemble(operands: Sequence[DistArray], pieces: Sequence[Piece], axis: int) 
 
     result = np.empty(layout.local_shape(shape, size, me), first.dtype)
     rows = np.moveaxis(result, axis, 0)
-    come = []
-    for peer in range(size):
-        if peer != me and (due := between(peer, me)):
-            come.append((peer, due, np.empty((sum(m.count for m in due), *rest), first.dtype)))
+    incoming = [(peer, due) for peer in range(size) if peer != me and (due := between(peer, me))]
+    come = [(peer, due, np.empty((sum(m.length for m in due), *rest), first.dtype)) for peer, due in incoming]
     sends = []
     for peer in range(size):
         if peer != me and (due := between(me, peer)):
-            parts = [held[m.operand][span(m.start, m.step, m.count)] for m in due]
+            parts = [held[m.operand][span(m.start, m.step, m.length)] for m in due]
             sends.append((peer, np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts))))
     pending = mesh.post(sends, [(peer, values) for peer, _, values in come])
     for m in between(me, me):
-        rows[m.at : m.at + m.count] = held[m.operand][span(m.start, m.step, m.count)]
+        rows[m.at : m.at + m.length] = held[m.operand][span(m.start, m.step, m.length)]
     mesh.complete(pending)
     for _, due, values in come:
         at = 0
         for m in due:
-            rows[m.at : m.at + m.count] = values[at : at + m.count]
-            at += m.count
+            rows[m.at : m.at + m.length] = values[at : at + m.length]
+            at += m.length
     return DistArray(mesh, layout, shape, blocks.like(first.local, result))
 
 

@@ -14,21 +14,21 @@ __all__ = ["Move", "Piece", "moves", "span"]
 
 
 class Piece(NamedTuple):
-    """``count`` indices of an operand: start, start + step, ..., none negative; step is not zero."""
+    """``length`` indices of an operand: start, start + step, ..., none negative; step is not zero."""
 
     operand: int
     start: int
     step: int
-    count: int
+    length: int
 
 
 class Move(NamedTuple):
-    """``count`` indices of the sender's block of an operand, start, start + step, ..., go to ``at`` and after in the receiver's block."""
+    """``length`` indices of the sender's block of an operand, start, start + step, ..., go to ``at`` and after in the receiver's block."""
 
     operand: int
     start: int
     step: int
-    count: int
+    length: int
     at: int
 
 
@@ -58,11 +58,11 @@ def moves(
     """
     lo, hi = out[receiver], out[receiver + 1]
     result = []
-    ends = itertools.accumulate(piece.count for piece in pieces)
+    ends = itertools.accumulate(piece.length for piece in pieces)
     for piece, end in zip(pieces, ends, strict=True):
-        begin = end - piece.count
+        begin = end - piece.length
         block = bounds[piece.operand][sender], bounds[piece.operand][sender + 1]
-        first, last = _within(piece, max(lo - begin, 0), min(hi - begin, piece.count), *block)
+        first, last = _within(piece, max(lo - begin, 0), min(hi - begin, piece.length), *block)
         if last > first:
             start = piece.start + piece.step * first - block[0]
             result.append(Move(piece.operand, start, piece.step, last - first, begin + first - lo))

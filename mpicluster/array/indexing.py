@@ -6,6 +6,7 @@ axis is chosen, nothing moves. A part at one index of the divided axis is replic
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -194,7 +195,8 @@ def _checked_mask(x: DistArray, mask: DistArray) -> None:
     for axis, (n, m) in enumerate(zip(x.shape, mask.shape, strict=False)):
         if n != m:
             raise IndexError(
-                f"boolean index did not match indexed array along axis {axis}; size of axis is {n} but size of corresponding boolean axis is {m}"
+                f"boolean index did not match indexed array along axis {axis}; size of axis is {n} "
+                f"but size of corresponding boolean axis is {m}"
             )
 
 
@@ -399,7 +401,7 @@ def _set_basic(x: DistArray, parts: list[Any], value: DistArray) -> None:
 
             value = flip(value, axis=axis)
     cuts = [_position(rising, b) for b in bounds]
-    sizes = tuple(b - a for a, b in zip(cuts, cuts[1:], strict=False))
+    sizes = tuple(b - a for a, b in itertools.pairwise(cuts))
     block = block_for(value, Block(at, sizes).settled(basic.shape, mesh.size), basic.shape)
     mine = rising[cuts[mesh.rank] : cuts[mesh.rank + 1]]
     keys[divided] = span(mine.start - lo, mine.step, len(mine)) if mine else slice(0, 0)

@@ -31,7 +31,7 @@ def look_up(x: DistArray, indices: DistArray) -> DistArray:
     return DistArray(mesh, Block(0), shape, blocks.like(x.local, _ask(x, blocks.host(wanted.local))))
 
 
-def _ask(x: DistArray, wanted: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _ask(x: DistArray, wanted: np.ndarray) -> np.ndarray:
     """The rows at these indices, in their order."""
     mesh, rows = x.mesh, blocks.host(x.local)
     assert isinstance(x.layout, Block)

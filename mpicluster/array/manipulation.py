@@ -7,6 +7,7 @@ replicated.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -333,7 +334,7 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> DistArray:
     if not isinstance(x.layout, Block) or x.layout.axis != along:
         return DistArray(x.mesh, x.layout, shape, blocks.like(x.local, np.repeat(blocks.host(x.local), each, axis=along)))
     bounds = x.layout.bounds(x.shape, x.mesh.size)
-    sizes = tuple(int(each[lo:hi].sum()) for lo, hi in zip(bounds, bounds[1:], strict=False))
+    sizes = tuple(int(each[lo:hi].sum()) for lo, hi in itertools.pairwise(bounds))
     mine = each[bounds[x.mesh.rank] : bounds[x.mesh.rank + 1]]
     block = blocks.like(x.local, np.repeat(blocks.host(x.local), mine, axis=along))
     return wrap(x.mesh, Block(along, sizes), shape, block).redistribute(Block(along))

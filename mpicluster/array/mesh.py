@@ -306,11 +306,11 @@ class Mesh:
 
     # -- reductions ----------------------------------------------------------------------------------------------------------------
 
-    def fold(self, array: Array, op: Operation, present: Sequence[bool] | None = None) -> Array:
+    def fold(self, array: Array, op: Operation, present: Sequence[bool] | None = None, *, whole: bool = False) -> Array:
         """Combine the arrays of all ranks, of one shape and dtype, element by element: the same bits on every rank.
 
         ``op(a, b)`` must be associative, up to rounding. Ranks that are not ``present`` have nothing to say (what they give is not looked
-        at); one must be.
+        at); one must be. ``whole``: the operation needs whole arrays, not elements alone.
 
         MPI's own Allreduce promises no equal bits, knows fewer types, and is slow for long arrays. Instead: for short ones an Allgather,
         combined in rank order; for long ones a pairwise reduce-scatter and an Allgatherv (Thakur, Rabenseifner, Gropp, "Optimization of
@@ -327,7 +327,7 @@ class Mesh:
             self._comm.Allgather([_raw(array), MPI.BYTE], [_raw(all_), MPI.BYTE])
             parts = [all_[i] for i in range(self.size) if present is None or present[i]]
             return np.asarray(functools.reduce(op, parts), array.dtype)
-        if present is not None or array.nbytes < _SCATTERED_FROM or array.size < self.size:
+        if whole or present is not None or array.nbytes < _SCATTERED_FROM or array.size < self.size:
             return self.bcast(self._fold_to_first(array, op, present), 0)
         sizes = [array.size * (i + 1) // self.size - array.size * i // self.size for i in range(self.size)]
         return self.allgather(self.fold_scatter(array.reshape(-1), op, sizes), sizes).reshape(array.shape)

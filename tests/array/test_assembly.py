@@ -35,7 +35,7 @@ def cases(draw):
 @given(cases())
 def test_every_index_comes_to_its_place_once(case):
     size, bounds, pieces = case
-    wanted = [(p.operand, p.start + p.step * i) for p in pieces for i in range(p.count)]
+    wanted = [(p.operand, p.start + p.step * i) for p in pieces for i in range(p.length)]
     out = starts(block_sizes(len(wanted), size))
     for receiver in range(size):
         got = [None] * (out[receiver + 1] - out[receiver])
@@ -43,8 +43,8 @@ def test_every_index_comes_to_its_place_once(case):
             for move in moves(pieces, bounds, out, sender, receiver):
                 begin, end = bounds[move.operand][sender], bounds[move.operand][sender + 1]
                 held = list(range(begin, end))
-                sent = held[span(move.start, move.step, move.count)]
-                assert len(sent) == move.count
+                sent = held[span(move.start, move.step, move.length)]
+                assert len(sent) == move.length
                 for at, index in zip(itertools.count(move.at), sent):
                     assert got[at] is None
                     got[at] = (move.operand, index)
@@ -55,4 +55,4 @@ def test_long_axes_are_only_numbers():
     pieces = (Piece(0, 10**12 - 1, -1, 10**12),)
     bounds = starts(block_sizes(10**12, 4))
     (move,) = moves(pieces, (bounds,), bounds, 0, 3)
-    assert move.count == 10**12 // 4
+    assert move.length == 10**12 // 4

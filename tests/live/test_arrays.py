@@ -106,15 +106,15 @@ def test_in_order_with_everything_else(rc):
 
 def test_an_error_comes_where_the_value_is_used(rc):
     """... says where the operation was asked for, and passes on to what needs it. What comes after works."""
-    A = rc.xp.asarray(np.array([[1.0, 2.0], [2.0, 1.0]]))
-    L = rc.xp.linalg.cholesky(A)
-    x = L + 1
-    for handle in (L, x):
+    indefinite = rc.xp.asarray(np.array([[1.0, 2.0], [2.0, 1.0]]))
+    factor = rc.xp.linalg.cholesky(indefinite)
+    x = factor + 1
+    for handle in (factor, x):
         with pytest.raises(np.linalg.LinAlgError, match="not positive definite") as e:
             np.asarray(handle)
         assert any("test_arrays.py" in note for note in e.value.__notes__)
         assert "failed" in repr(handle)
-    np.testing.assert_allclose(np.asarray(rc.xp.linalg.cholesky(A + 3 * rc.xp.eye(2)))[0], [2.0, 0.0])
+    np.testing.assert_allclose(np.asarray(rc.xp.linalg.cholesky(indefinite + 3 * rc.xp.eye(2)))[0], [2.0, 0.0])
 
 
 def test_what_nobody_refers_to_is_freed(rc4):
