@@ -227,6 +227,11 @@ class Mesh:
         """Wait for what `post` or `ibcast` began."""
         MPI.Request.Waitall(list(requests))
 
+    @staticmethod
+    def progress(requests: Sequence[MPI.Request]) -> None:
+        """Let what `post` or `ibcast` began go on as far as it can, for a moment, in the midst of long work. It must be completed still."""
+        MPI.Request.Testall(list(requests))
+
     def complete_patiently(self, requests: Sequence[MPI.Request]) -> None:
         """As `complete`, for what takes another rank long: leaves the core to others meanwhile."""
         pending, nap, until = list(requests), 0.00002, time.monotonic() + _EAGER
