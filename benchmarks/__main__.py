@@ -11,12 +11,12 @@ import click
 import msgspec
 
 from benchmarks import machine
-from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.contenders import Contender
 from benchmarks.harness import environment, run_round
-from benchmarks.measures import FULL, MEASURES, QUICK
 from benchmarks.records import Failed, Sampled
 from benchmarks.report import markdown
 from benchmarks.results import Failure, Run
+from benchmarks.suites import SUITES, Suite
 
 RESULTS = Path(__file__).resolve().parent / "results"
 #: seconds in which a contender must come forward with its next measure
@@ -24,36 +24,34 @@ PATIENCE = 180.0
 
 
 @click.command()
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="NAME",
-    type=click.Choice([*CONTENDERS, *MEASURES]),
-    help=f"Only this contender ({', '.join(CONTENDERS)}) or measure ({', '.join(MEASURES)}). May be repeated.",
-)
-@click.option("--repeat", type=click.IntRange(1), help="Rounds.  [default: 5, or 1 with --quick]")
+@click.option("--suite", "name", type=click.Choice(list(SUITES)), default="cluster", show_default=True, help="What is measured.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only this contender or measure. May be repeated.")
+@click.option("--repeat", type=click.IntRange(1), help="Rounds.  [default: 5 (3 of linalg), or 1 with --quick]")
 @click.option("--quick", is_flag=True, help="Less of everything: whether it works, not how fast it is.")
-@click.option("--engines", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--engines", type=click.IntRange(1), help="Engines, or ranks.  [default: 4, or 2 of linalg]")
 @click.option("--patience", type=float, default=PATIENCE, show_default=True, help="Seconds to wait for the next measure.")
-def main(only: tuple[str, ...], repeat: int | None, quick: bool, engines: int, patience: float) -> None:
+def main(name: str, only: tuple[str, ...], repeat: int | None, quick: bool, engines: int | None, patience: float) -> None:
     """Measure mpicluster beside its peers and its floors on this machine.
 
-    A full run replaces results/latest.*; one with --only, --quick, another number of engines, or
-    interrupted, is written as partial.
+    A full run replaces results/latest.* (results/linalg.* of linalg); one with --only, --quick, another number of
+    engines, or interrupted, is written as partial.
     """
-    contenders = [CONTENDERS[name] for name in CONTENDERS if name in only] or list(CONTENDERS.values())
-    measures = [name for name in MEASURES if name in only] or list(MEASURES)
-    size = QUICK if quick else FULL
-    packages = dict.fromkeys(package for contender in CONTENDERS.values() for package in contender.packages)
+    suite = SUITES[name]
+    unknown = sorted(set(only) - {*suite.contenders, *suite.measures})
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]} is neither of {', '.join(suite.contenders)} nor of {', '.join(suite.measures)}")
+    contenders = [suite.contenders[c] for c in suite.contenders if c in only] or list(suite.contenders.values())
+    measures = [m for m in suite.measures if m in only] or list(suite.measures)
+    packages = dict.fromkeys(package for contender in suite.contenders.values() for package in contender.packages)
     run = Run(
         date=datetime.now().astimezone().isoformat(timespec="minutes"),
         machine=machine.facts([*packages, "numpy"], environment(Path(tempfile.gettempdir()), "facts")),
-        engines=engines,
-        size=size,
+        engines=engines or suite.engines,
+        size=suite.quick if quick else suite.full,
     )
     run.load.append(machine.load())
-    rounds = repeat or (1 if quick else 5)
-    partial = bool(only) or quick or engines != 4
+    rounds = repeat or (1 if quick else suite.rounds)
+    partial = bool(only) or quick or run.engines != suite.engines
     try:
         for turn in range(1, rounds + 1):
             first = (turn - 1) % len(contenders)
@@ -64,7 +62,7 @@ def main(only: tuple[str, ...], repeat: int | None, quick: bool, engines: int, p
         click.echo("interrupted: this is what was found so far", err=True)
         partial = True
     run.load.append(machine.load())
-    click.echo(write(run, partial=partial))
+    click.echo(write(run, suite, partial=partial))
 
 
 def take_turn(run: Run, contender: Contender, turn: int, measures: list[str], patience: float) -> None:
@@ -77,16 +75,18 @@ def take_turn(run: Run, contender: Contender, turn: int, measures: list[str], pa
             run.failures.append(Failure(contender.name, turn, record.measure, record.reason))
 
 
-def write(run: Run, *, partial: bool) -> str:
+def write(run: Run, suite: Suite, *, partial: bool) -> str:
     """Write the samples and the report, each under its date and, if it is a full run, as the latest. Return the report."""
     RESULTS.mkdir(exist_ok=True)
-    data, text = msgspec.json.format(msgspec.json.encode(run), indent=1), markdown(run)
-    stem = run.date[:16].replace(":", "")
-    for name in [f"{stem}-partial"] if partial else [stem, "latest"]:
+    data, text = msgspec.json.format(msgspec.json.encode(run), indent=1), markdown(run, suite)
+    stem, latest = run.date[:16].replace(":", ""), "latest" if suite.name == "cluster" else suite.name
+    if latest != "latest":
+        stem = f"{stem}-{suite.name}"
+    for file in [f"{stem}-partial"] if partial else [stem, latest]:
         for suffix, content in ((".json", data), (".md", text.encode())):
-            temporary = RESULTS / f".{name}{suffix}"
+            temporary = RESULTS / f".{file}{suffix}"
             temporary.write_bytes(content)
-            os.replace(temporary, RESULTS / f"{name}{suffix}")
+            os.replace(temporary, RESULTS / f"{file}{suffix}")
     return text
 
 

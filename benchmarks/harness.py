@@ -14,6 +14,7 @@ import msgspec
 
 from benchmarks import processes
 from benchmarks.contenders import Contender
+from benchmarks.linalg.measures import MatrixSize
 from benchmarks.measures import Size
 from benchmarks.records import Began, Ended, Failed, Record, Request, Sampled, read
 
@@ -46,7 +47,13 @@ def environment(folder: Path, mark: str) -> dict[str, str]:
     return inherited | settings
 
 
-def run_round(contender: Contender, size: Size, engines: int, measures: list[str], patience: float) -> list[Record]:
+def _threads(contender: Contender) -> dict[str, str]:
+    """How many threads each of its processes may use."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    return {} if contender.threads is None else dict.fromkeys(names, str(contender.threads))
+
+
+def run_round(contender: Contender, size: Size | MatrixSize, engines: int, measures: list[str], patience: float) -> list[Record]:
     """Everything that one contender has to say in one round: samples and failures, never an exception of its own.
 
     Parameters
@@ -65,7 +72,7 @@ def run_round(contender: Contender, size: Size, engines: int, measures: list[str
                 process = subprocess.Popen(
                     [*contender.command(engines), request],
                     cwd=ROOT,
-                    env=environment(folder, mark),
+                    env=environment(folder, mark) | _threads(contender),
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
                     stderr=subprocess.STDOUT,

@@ -41,7 +41,7 @@ MEASURES = {
 }
 
 
-class Size(msgspec.Struct, frozen=True):
+class Size(msgspec.Struct, frozen=True, tag="cluster"):
     """How much of everything one round does. A contender takes its samples in this amount or says why not."""
 
     #: blocking calls timed one by one, after `warmup` calls that are not

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from benchmarks.linalg.measures import MatrixSize
 from benchmarks.measures import Size
 
 __all__ = ["Began", "Ended", "Failed", "Record", "Request", "Sampled", "read"]
@@ -20,7 +21,7 @@ class Request(msgspec.Struct, frozen=True):
 
     engines: int
     measures: list[str]
-    size: Size
+    size: Size | MatrixSize
     #: the file for the records
     records: str
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from benchmarks.contenders import CONTENDERS
-from benchmarks.measures import MEASURES, TARGETS, Measure, Rule
+from benchmarks.measures import Measure, Rule
 from benchmarks.results import Row, Run, Spread, judge
+from benchmarks.suites import Suite
 
 __all__ = ["markdown"]
 
 
-def markdown(run: Run) -> str:
+def markdown(run: Run, suite: Suite) -> str:
     """The whole report."""
     rounds = max((len(r) for measures in run.samples.values() for r in measures.values()), default=0)
     parts = [
-        "# Benchmarks",
+        f"# {suite.title}",
         (
-            f"{run.date}, {run.engines} engines, {rounds} rounds. In each round every contender runs once, on its own, with a"
+            f"{run.date}, {run.engines} {'engines' if suite.name == 'cluster' else 'ranks'}, {rounds} rounds."
+            " In each round every contender runs once, on its own, with a"
             " new cluster; the order moves on by one from round to round. A round's value is the median of its samples. Shown"
             " is the median of the rounds, with the least and the most, and the ratio of the medians, with the least and the"
             " most of the ratios within one round."
@@ -24,18 +25,14 @@ def markdown(run: Run) -> str:
         "## What must be reached",
         _table(
             ["measure", "mpicluster", "against", "the other", "ratio", "required", "met"],
-            [_row(judge(run, target)) for target in TARGETS],
+            [_row(judge(run, target, suite), suite) for target in suite.targets],
         ),
         "## All medians",
         _table(
-            ["measure", *CONTENDERS],
-            [[measure.title, *(_median(run, contender, measure) for contender in CONTENDERS)] for measure in MEASURES.values()],
+            ["measure", *suite.contenders],
+            [[measure.title, *(_median(run, contender, measure) for contender in suite.contenders)] for measure in suite.measures.values()],
         ),
-        (
-            "`raw-zmq` is client to hub to engine and back, that is two round trips, in plain pyzmq over `ipc`; `raw-mpi` is the"
-            " bare `Bcast`, `Scatterv`, `Gatherv` in warm buffers, without a client. The small task is a function as typed in a"
-            " notebook, which travels by value; `mpi4py.futures` can only take it by name. An array is a new one each time."
-        ),
+        suite.note,
     ]
     if run.failures:
         parts += [
@@ -52,8 +49,8 @@ def _facts(run: Run) -> dict[str, str]:
     return run.machine | {"load before and after": " and ".join(run.load)}
 
 
-def _row(row: Row) -> list[str]:
-    target, measure = row.target, MEASURES[row.target.measure]
+def _row(row: Row, suite: Suite) -> list[str]:
+    target, measure = row.target, suite.measures[row.target.measure]
     bound = _value(target.bound, measure.unit) if target.rule is Rule.BELOW else target.bound
     against = " ".join(filter(None, [target.other, target.other_measure]))
     return [

@@ -6,7 +6,9 @@ from statistics import median
 
 import msgspec
 
-from benchmarks.measures import MEASURES, OURS, Rule, Size, Target
+from benchmarks.linalg.measures import MatrixSize
+from benchmarks.measures import OURS, Rule, Size, Target
+from benchmarks.suites import Suite
 
 __all__ = ["Failure", "Row", "Run", "Spread", "judge"]
 
@@ -26,7 +28,7 @@ class Run(msgspec.Struct):
     date: str
     machine: dict[str, str]
     engines: int
-    size: Size
+    size: Size | MatrixSize
     #: load average of the machine before and after
     load: list[str] = []
     #: contender -> measure -> round -> samples, in the measure's unit
@@ -76,7 +78,7 @@ class Row(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def judge(run: Run, target: Target) -> Row:
+def judge(run: Run, target: Target, suite: Suite) -> Row:
     """Hold a run against one target."""
     ours = run.by_round(OURS, target.measure)
     spread = Spread.of(list(ours.values()))
@@ -90,7 +92,7 @@ def judge(run: Run, target: Target) -> Row:
     if other is None:
         return Row(target, spread, None, None, None, f"{target.other} {run.reason(target.other, other_measure)}")
     # how many times better ours is; for a floor, how many times the floor it takes
-    up = (target.rule is Rule.WITHIN) != MEASURES[target.measure].more_is_better
+    up = (target.rule is Rule.WITHIN) != suite.measures[target.measure].more_is_better
     paired = [ours[turn] / theirs[turn] if up else theirs[turn] / ours[turn] for turn in ours if turn in theirs]
     overall = spread.median / other.median if up else other.median / spread.median
     ratio = Spread(overall, min(paired, default=overall), max(paired, default=overall))

@@ -17,6 +17,7 @@ class Contender(msgspec.Struct, frozen=True):
     """One of those that run."""
 
     name: str
+    #: in this package, unless it has a package of its own
     module: str
     #: distributions whose versions the report states
     packages: tuple[str, ...]
@@ -24,12 +25,14 @@ class Contender(msgspec.Struct, frozen=True):
     extra_ranks: int | None = None
     #: the module that runs the module, if any
     runner: str | None = None
+    #: threads of the BLAS in each process; None: as it finds them
+    threads: int | None = None
 
     def command(self, engines: int) -> list[str]:
         """The command line that runs this contender, without its request."""
         ranks = [] if self.extra_ranks is None else [mpiexec(), "-n", str(engines + self.extra_ranks)]
         runner = [] if self.runner is None else ["-m", self.runner]
-        return [*ranks, sys.executable, *runner, "-m", f"benchmarks.contenders.{self.module}"]
+        return [*ranks, sys.executable, *runner, "-m", self.module if "." in self.module else f"benchmarks.contenders.{self.module}"]
 
 
 CONTENDERS = {
