@@ -17,7 +17,7 @@ from mpicluster.array.darray import DistArray, describe
 from mpicluster.array.layout import Block, default_layout
 from mpicluster.array.mesh import current
 from mpicluster.engine.namespace import Namespace
-from mpicluster.engine.world import MPI
+from mpicluster.engine.world import MPI, WorldBroken
 from mpicluster.errors import ArrayLost
 from mpicluster.serial.arrayops import SCATTERED, Answer, Key, Op, Program, Ref, Told
 
@@ -55,7 +55,7 @@ class Arrays:
 
         Raises
         ------
-        MPI.Exception
+        WorldBroken
             an engine died.
         """
         held = self._held.setdefault(program.client, {})
@@ -64,18 +64,26 @@ class Arrays:
         for op in program.ops:
             try:
                 result = self._do(op, held)
-            except MPI.Exception:
-                raise
+            except MPI.Exception as e:
+                raise WorldBroken(str(e)) from e
+            except ArrayLost as e:
+                if isinstance(e.__cause__, MPI.Exception):
+                    raise WorldBroken(str(e)) from e.__cause__
+                self._fail(op, e, held, told)
             except Exception as e:  # noqa: BLE001 - the user's operation
-                failure = e.failure if isinstance(e, _Inherited) else Failed(e, self._capture(_located(e, op)))
-                held.update(dict.fromkeys(op.outs, failure))
-                if op.tell:
-                    told[op.key] = Told("error", failure.told)
-                continue
-            description = _keep(result, op.outs[0] if len(op.outs) == 1 else op.key, held)
-            if op.tell and first:
-                told[op.key] = description
+                self._fail(op, e, held, told)
+            else:
+                description = _keep(result, op.outs[0] if len(op.outs) == 1 else op.key, held)
+                if op.tell and first:
+                    told[op.key] = description
         return Answer(told) if first else None
+
+    def _fail(self, op: Op, error: Exception, held: dict[Key, Any], told: dict[int, Told]) -> None:
+        """What the operation was to give is its error."""
+        failure = error.failure if isinstance(error, _Inherited) else Failed(error, self._capture(_located(error, op)))
+        held.update(dict.fromkeys(op.outs, failure))
+        if op.tell:
+            told[op.key] = Told("error", failure.told)
 
     def _do(self, op: Op, held: dict[Key, Any]) -> Any:
         if op.name == "=free":

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mpicluster.errors import CompositeError, RemoteError, SerializationError, TaskTimeout, UnmetDependency
+from mpicluster.errors import ClusterError, CompositeError, RemoteError, SerializationError, TaskTimeout, UnmetDependency
 from mpicluster.serial.payload import decode, encode_inline
 
 __all__ = ["Failure", "Guarded", "bind_capture", "capture", "compose", "restore"]
@@ -256,16 +256,23 @@ class _Failed:
 
 
 def compose(errors: list[Exception], what: str, total: int, noun: str) -> CompositeError:
-    """Failures of one call, of ``total`` engines or tasks, as one error; when all have one type, it has that type as well."""
+    """Failures of one call, of ``total`` engines or tasks, as one error, which also has the nearest type that all of them have."""
     count = f"{len(errors)} of {total}" if len(errors) < total else f"all {total}" if total > 1 else "1"
     message = f"{count} {noun if total > 1 else noun[:-1]} raised in {what}"
-    kinds = {_kind(e) for e in errors}
-    if len(kinds) == 1 and (kind := kinds.pop()) is not RemoteError:
+    kind = _common([_kind(e) for e in errors])
+    if kind is not None:
         try:
             return _composite_of(kind)(message, errors)  # type: ignore[arg-type]  # types are hashable
         except (TypeError, AttributeError):
             pass  # a type that does not combine
     return CompositeError(message, errors)
+
+
+def _common(kinds: list[type[BaseException]]) -> type[BaseException] | None:
+    """The nearest class that all are, if it says more than that they are errors."""
+    shared = (c for c in kinds[0].__mro__ if all(issubclass(k, c) for k in kinds))
+    nearest = next(shared, Exception)
+    return nearest if issubclass(nearest, Exception) and nearest not in (Exception, ClusterError, RemoteError) else None
 
 
 def _kind(error: BaseException) -> type[BaseException]:

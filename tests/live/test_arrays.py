@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -226,3 +228,41 @@ def test_a_client_needs_no_mpi():
         "import mpicluster.client.arrays.infer, mpicluster.array.part; print('scipy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False"]
+
+
+def dies_in_a_factorization(comm):
+    """Rank 1 is killed when it is about to send, or receive, its fifth panel."""
+    import mpicluster.array as xp
+
+    x = xp.random.default_rng(1).standard_normal((600, 600))
+    if comm.rank == 1:
+        begin, panels = x.mesh.ibcast, iter(range(5, -1, -1))
+
+        def counting(array, root):
+            if not next(panels):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return begin(array, root)
+
+        x.mesh.ibcast = counting
+    return xp.linalg.lu_factor(x)
+
+
+def test_an_engine_that_dies_in_a_factorization(fresh):
+    """All that need it get a clear error; arrays that had a part on it are lost, and the next operation works."""
+    rc = fresh(3)
+    if not rc.contact.survives:
+        pytest.skip("with this MPI one death ends the cluster: test_faults")
+    xp = rc.xp
+    x = xp.ones((600, 600))
+    assert x.wait(60)
+    with pytest.raises(mpicluster.EngineError):
+        rc[:].spmd_async(dies_in_a_factorization).get(60)
+    deadline = time.monotonic() + 30
+    while rc.ids != [0, 2]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(mpicluster.EngineError, match="engine 1"):
+        np.asarray(x)
+    y = rc.xp.random.default_rng(1).standard_normal((300, 300))
+    assert y.engines == [0, 2]
+    np.testing.assert_allclose(np.asarray(y @ rc.xp.linalg.inv(y)), np.eye(300), atol=1e-9)

@@ -13,11 +13,12 @@ import sys
 import threading
 import weakref
 from collections import deque
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from mpicluster.client.result import AsyncResult
 from mpicluster.client.view import waited
-from mpicluster.errors import ArrayLost, ClusterError
+from mpicluster.errors import ArrayLost, ClusterError, TargetError
 from mpicluster.serial.arrayops import Answer, Key, Op, Program, Told
 from mpicluster.serial.failure import restore
 from mpicluster.serial.payload import encode
@@ -153,9 +154,12 @@ class Sender:
                     assemble=lambda values: values[0],
                     collective="spmd",
                 )
+            except TargetError as e:
+                batch.error = ArrayLost(f"{e}: arrays that had a part there are lost; rc.xp has the engines that there are now")
             except ClusterError as e:
-                self._under_way -= 1
                 batch.error = e
+            if batch.error is not None:
+                self._under_way -= 1
             batch.ops = []
         if batch.result is not None:
             self._recent.append(batch.result)
@@ -185,9 +189,18 @@ class Sender:
             return told
         error = restore(told.value)
         if isinstance(error, ArrayLost):
-            failures = [r.exception() for r in list(self._recent) if r.done()]
+            failures = [_failure_of(r) for r in list(self._recent) if r.done()]
             raise error from next((f for f in reversed(failures) if f is not None), None)
         raise error
+
+
+def _failure_of(result: AsyncResult) -> BaseException | None:
+    """Why a message as a whole was not worked off, if it was not."""
+    try:
+        result.get(0)
+    except (ClusterError, CancelledError) as e:
+        return e
+    return None
 
 
 class _Poke(enum.Enum):
