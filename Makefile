@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 # Open MPI refuses to run as root unless told twice; without effect for others
 ROOT_MAY := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-.PHONY: help venv demo test lint format types docs test-mpich check bench bench-linalg clean python
+.PHONY: help venv demo test lint format types docs test-mpich check bench bench-linalg conformance clean python
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -85,6 +85,17 @@ bench: $(VENV_BENCH)/.bench ## measure this and the others side by side; results
 
 bench-linalg: $(VENV_LINALG)/.bench ## measure linear algebra beside NumPy, SciPy, Heat, dask and ScaLAPACK
 	$(ROOT_MAY) $(VENV_LINALG)/bin/python -m benchmarks --suite linalg
+
+# the standard's suite is not on PyPI: SUITE is a checkout of data-apis/array-api-tests, with its submodule and its requirements
+EXAMPLES ?= 100
+conformance: $(VENV)/.dev ## run the array API standard's own suite on 3 engines: make conformance SUITE=/path/to/array-api-tests
+	@test -d "$(SUITE)/array_api_tests" || { echo "SUITE must name a checkout of array-api-tests: make conformance SUITE=..." >&2; exit 1; }
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(SUITE)/requirements.txt
+	mkdir -p build
+	-cd $(SUITE) && $(ROOT_MAY) PYTHONPATH=$(CURDIR)/tests/conformance ARRAY_API_TESTS_MODULE=on_engines ARRAY_API_TESTS_VERSION=2025.12 \
+		$(CURDIR)/$(VENV)/bin/python -m pytest array_api_tests --max-examples=$(EXAMPLES) -p no:cacheprovider --disable-deadline \
+		--junitxml=$(CURDIR)/build/conformance.xml
+	$(VENV)/bin/python tests/conformance/report.py build/conformance.xml 2025.12 $(EXAMPLES)
 
 clean: ## remove the environments and all that was made
 	rm -rf $(VENV) $(VENV_MPICH) $(VENV_BENCH) $(VENV_LINALG) .mypy_cache .ruff_cache .pytest_cache build dist
