@@ -26,10 +26,10 @@ ALLOWED = {
     "wire": GROUND,
     "serial": GROUND,
     "hub": GROUND | {"wire", "selector"},
-    "engine": GROUND | {"wire", "serial", "selector"},
-    "array": GROUND | {"here", "linalg"},  # which are one part in two folders
+    "engine": GROUND | {"wire", "serial", "selector", "array"},
+    "array": GROUND | {"here", "linalg"},  # these two are one part
     "linalg": GROUND | {"here", "array"},
-    "client": GROUND | {"wire", "serial", "selector", "tracebacks"},
+    "client": GROUND | {"wire", "serial", "selector", "tracebacks", "array"},  # of arrays: names and layouts, see below
     "datapub": {"serial", "engine"},
     "launch": GROUND,
     "cluster": GROUND | {"here", "wire", "serial", "hub", "engine", "client", "launch"},
@@ -44,6 +44,8 @@ DOORS = {
     "sqlite3": {"hub.store"},
     "subprocess": {"launch.process", "launch.hub", "launch.installed", "launch.mpi"},
     "click": {"cli"},
+    "h5py": {"array.hdf5"},
+    "zarr": {"array.zarr"},
     "joblib": {"client.joblib_backend"},
     "distributed": {"client.dask_cluster"},
 }
@@ -97,6 +99,15 @@ def test_importing_loads_nothing_heavy():
     heavy = ("mpi4py", "zmq", "numpy", "IPython", "msgspec", "tqdm", "joblib", "distributed")
     code = f"import sys, mpicluster; print(*(m for m in {heavy} if m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
+
+
+def test_of_arrays_others_know_what_needs_no_mpi():
+    """... but for the one module by which an engine holds them."""
+    free = ("array", "array.layout", "array.operators", "array.part")
+    for name, path in modules():
+        if name.partition(".")[0] not in ("array", "linalg") and name != "engine.arrays":
+            used = {x.removeprefix("mpicluster.") for x in imports(path) if x.startswith(("mpicluster.array", "mpicluster.linalg"))}
+            assert all(x in free or x.rpartition(".")[0] in free for x in used), (name, used)
 
 
 def test_the_client_loads_no_mpi():

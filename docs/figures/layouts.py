@@ -7,10 +7,10 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402 - after the choice above
-from matplotlib.patches import Rectangle  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.patches import Rectangle
 
-from mpicluster.array.layout import Block, BlockCyclic, BlockCyclic2D, Layout, Replicated  # noqa: E402
+from mpicluster.array.layout import Block, BlockCyclic, BlockCyclic2D, Layout, Replicated
 
 SHAPE, RANKS = (12, 12), 4
 COLOURS = ["#4c72b0", "#dd8452", "#55a868", "#8172b3"]
@@ -46,6 +46,7 @@ def draw(axes: plt.Axes, title: str, layout: Layout) -> None:
 
 
 def main() -> None:
+    """Draw them all."""
     plt.rcParams["svg.hashsalt"] = "layouts"  # the same file each time
     figure, grid = plt.subplots(2, 3, figsize=(7.2, 5.2), layout="constrained")
     for axes, (title, layout) in zip(grid.flat, LAYOUTS.items(), strict=True):

@@ -19,6 +19,8 @@ __all__ = ["DistArray", "wrap"]
 
 #: How many rows and columns of a block are shown.
 _EDGE = 3
+#: Longer blocks are shortened to that.
+_SHOWN = 64
 
 
 class DistArray(Operators):
@@ -63,7 +65,7 @@ class DistArray(Operators):
     @property
     def itemsize(self) -> int:
         """Bytes of one element."""
-        return int(np.dtype(self.dtype).itemsize)
+        return int(blocks.host(self._block).dtype.itemsize)
 
     @property
     def nbytes(self) -> int:
@@ -97,11 +99,11 @@ class DistArray(Operators):
 
     def to_device(self, device: Any, /, *, stream: Any = None) -> DistArray:
         """The same on another device of the blocks' library."""
-        move = getattr(self._block, "to_device", None)
-        if move is None or device == self.device:
-            if device != self.device:
-                raise ValueError(f"blocks are on {self.device!r}, and their library knows no device {device!r}")
+        if device == self.device:
             return self
+        move = getattr(self._block, "to_device", None)
+        if move is None:
+            raise ValueError(f"blocks are on {self.device!r}, and their library knows no device {device!r}")
         return DistArray(self._mesh, self._layout, self._shape, move(device, stream=stream))
 
     # -- as other things -----------------------------------------------------------------------------------------------------------
@@ -141,6 +143,12 @@ class DistArray(Operators):
         """A copy, in the same layout."""
         return DistArray(self._mesh, self._layout, self._shape, blocks.namespace(self._block).asarray(self._block, copy=True))
 
+    def __copy__(self) -> DistArray:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> DistArray:
+        return self.copy()
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         """All values on every rank. One Allgatherv from blocks. A copy, unless the array is replicated."""
         if copy is False and not isinstance(self._layout, Replicated):
@@ -156,9 +164,9 @@ class DistArray(Operators):
             raise ValueError(f"this is version {versions[-1]} of the array API; {api_version!r} is not among {', '.join(versions)}")
         return namespace
 
-    def __dlpack__(self, **options: Any) -> Any:
-        """Of this rank's block."""
-        return self._block.__dlpack__(**options)
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None) -> Any:
+        """Of this rank's block alone: ``torch.from_dlpack(x)`` shares its memory. `from_local` makes an array of such blocks."""
+        return self._block.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
 
     def __dlpack_device__(self) -> Any:
         """Of this rank's block."""
@@ -175,9 +183,10 @@ class DistArray(Operators):
         return blocks.host(self._block)
 
     def __bool__(self) -> bool:
-        if self._shape and self.size != 1:
-            raise ValueError("The truth value of an array with more than one element is ambiguous. Use any() or all() of mpicluster.array")
-        return bool(self._scalar())
+        if self.size != 1:
+            number = "more than one" if self.size else "no"
+            raise ValueError(f"The truth value of an array with {number} element is ambiguous. Use any() or all() of mpicluster.array")
+        return bool(self.item())
 
     def __int__(self) -> int:
         return int(self._scalar())
@@ -214,6 +223,13 @@ class DistArray(Operators):
             raise TypeError("iteration over a 0-d array")
         return (self[i] for i in range(self._shape[0]))
 
+    def __contains__(self, value: Any) -> bool:
+        """Whether an element equals a value."""
+        return bool(self._functions.any(self == value))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"an array has no attribute {name!r}; functions of arrays are in its namespace: mpicluster.array")
+
     def __repr__(self) -> str:
         """What it is, and a corner of this rank's block. No message is sent, so any rank may print it."""
         head = f"DistArray(shape={self._shape}, dtype={self.dtype}, {describe(self._layout)}"
@@ -225,9 +241,13 @@ class DistArray(Operators):
             held = f"; rank {self._mesh.rank} of {self._mesh.size} has [{where}]"
         else:
             held = f"; rank {self._mesh.rank} of {self._mesh.size} has {' x '.join(map(str, self._block.shape))}"
-        with np.printoptions(threshold=64, edgeitems=_EDGE, linewidth=110):
+        with np.printoptions(threshold=_SHOWN, edgeitems=_EDGE, linewidth=110):
             values = np.array2string(blocks.host(self._block), separator=", ")
         return f"{head}{held})\n{values}"
+
+    def __str__(self) -> str:
+        """The values alone, as NumPy shows them, where this rank has all of them; else as `repr`. No message is sent."""
+        return str(blocks.host(self._block)) if tuple(self._block.shape) == self._shape else repr(self)
 
     def _become(self, other: DistArray) -> DistArray:
         """Take the place of another array, of equal shape: how operations in place end."""
@@ -249,7 +269,9 @@ def wrap(mesh: Mesh, layout: Layout, shape: Shape, block: Any) -> DistArray:
 
 def _restore(part: Part) -> Any:
     mesh = Mesh.find(part.members)
-    return part if mesh is None else DistArray(mesh, part.layout, part.shape, part.values)
+    if mesh is None or (mesh.rank != part.rank and not isinstance(part.layout, Replicated)):
+        return part
+    return DistArray(mesh, part.layout, part.shape, part.values)
 
 
 bind(_restore)

@@ -9,6 +9,7 @@ approach to the computation of discrete Fourier transform", IEEE Trans. Audio El
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -40,9 +41,10 @@ def complex_type(kind: Any) -> np.dtype[Any]:
 def along_divided(x: DistArray, kind: str, axis: int, n: int, norm: str) -> DistArray:
     """The transform of ``n`` elements of ``axis``, along which x lies in blocks; the result does, too.
 
-    ``kind`` is ``"fft"``, ``"ifft"``, ``"rfft"`` or ``"irfft"``. Three exchanges of the complex array, of at most size - 1 messages each
-    way (less where n is not divisible evenly: two more among neighbours); five with Bluestein's method (of up to 4 n elements, thrice).
-    One Allgatherv instead for a result of up to 1 MiB. Memory: 4 complex blocks; with Bluestein's method 16.
+    ``kind`` is ``"fft"``, ``"ifft"``, ``"rfft"`` or ``"irfft"``. Three exchanges of the complex array (of a real one the first time), of at
+    most size - 1 messages each way; up to two more among neighbours where the factors of n are no multiples of the number of ranks. With
+    Bluestein's method, thrice that for 2 n to 4 n elements. For a result of up to 1 MiB (`GATHERED_UP_TO`), or of fewer than 4 size**2
+    elements, one Allgatherv instead. Memory: 4 complex blocks of the result; with Bluestein's method 16.
     """
     mesh = x.mesh
     rows = np.moveaxis(blocks.host(x.local), axis, 0)
@@ -80,7 +82,7 @@ def _resized(mesh: Mesh, rows: Host, n: int, wanted: int) -> Host:
 
     def within(length: int) -> Block:
         bounds = Block(0).bounds((length,), mesh.size)
-        return Block(0, tuple(min(hi, common) - min(lo, common) for lo, hi in zip(bounds, bounds[1:], strict=False)))
+        return Block(0, tuple(min(hi, common) - min(lo, common) for lo, hi in itertools.pairwise(bounds)))
 
     before, after = within(n), within(wanted)
     moved = _moved(mesh, rows[: before.parts((common,), mesh.size)[mesh.rank]], (common, *rows.shape[1:]), before, after)
@@ -186,7 +188,7 @@ def _chirped(mesh: Mesh, rows: Host, n: int, inverse: bool, norm: str) -> Host:
     rising = _chirp(first, min(last, n), n, not inverse, kind)
     wave[: len(rising)] = rising
     falling = _chirp(m - last + 1, min(m - first + 1, n), n, not inverse, kind)[::-1]  # of j = m - i, for the last n - 1 indices i
-    wave[last - first - len(falling) :] = falling if len(falling) else wave[last - first :]
+    wave[last - first - len(falling) :] = falling
     spectrum *= _transform(mesh, wave, m, False, "backward").reshape(-1, *ones)
     result = _resized(mesh, _transform(mesh, spectrum, m, True, "backward"), m, n)
     scale = {"ortho": 1 / math.sqrt(n), "forward" if not inverse else "backward": 1 / n}.get(norm, 1.0)

@@ -6,475 +6,368 @@ axis is chosen, nothing moves. A part at one index of the divided axis is replic
 
 from __future__ import annotations
 
-import itertools
-import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from mpicluster.array import local as blocks
-from mpicluster.array.assemble import assemble, in_blocks_of
-from mpicluster.array.assembly import Piece, span
-from mpicluster.array.creation import asarray
-from mpicluster.array.darray import DistArray, wrap
+from mpicluster.array.darray import DistArray
+from mpicluster.array.keys import Indices, Item, Key, Mask, parse, width
 from mpicluster.array.layout import Block, Layout, Replicated, Shape, default_layout
-from mpicluster.array.limits import REPLICATED_UP_TO
-from mpicluster.array.lookup import look_up
-from mpicluster.array.manipulation import broadcast_to, moveaxis, reshape
+from mpicluster.array.masks import compress, counted
 from mpicluster.array.operands import as_dist, block_for, mesh_of, normal_axis
+from mpicluster.array.redistribute import Host, redistribute
+from mpicluster.array.regions import along, interleaved, met, places
+from mpicluster.array.rows import fetch, store, store_near
+from mpicluster.array.searching import nonzero
+from mpicluster.array.selection import choose, delivered, without
+from mpicluster.array.shapes import expand_dims, moveaxis, reshape
 from mpicluster.array.statistics import with_block_layout
 
 __all__ = ["get_item", "set_item", "take", "take_along_axis"]
 
 
-class Basic(NamedTuple):
-    """What integers, slices and new axes choose of an array."""
-
-    #: for each axis: an index, or what range of indices
-    chosen: tuple[int | range, ...]
-    #: the axes of the result: that of the array that they are, or None for a new one
-    axes: tuple[int | None, ...]
-
-    @property
-    def shape(self) -> Shape:
-        """Shape of what is chosen."""
-        return tuple(1 if a is None else len(self.range(a)) for a in self.axes)
-
-    def range(self, axis: int) -> range:
-        """The indices of an axis."""
-        chosen = self.chosen[axis]
-        return range(chosen, chosen + 1) if isinstance(chosen, int) else chosen
-
-
-def _parts(key: Any, ndim: int) -> list[Any]:
-    """The parts of a key, with slices in place of an ellipsis and of what is missing; sequences become arrays."""
-    parts = list(key) if isinstance(key, tuple) else [key]
-    parts = [_as_index(part) for part in parts]
-    used = sum(part.ndim if _is_mask(part) else 0 if part is None or part is Ellipsis else 1 for part in parts)
-    if used > ndim:
-        raise IndexError(f"too many indices for array: array is {ndim}-dimensional, but {used} were indexed")
-    ellipses = [i for i, part in enumerate(parts) if part is Ellipsis]
-    if len(ellipses) > 1:
-        raise IndexError("an index can only have a single ellipsis ('...')")
-    at = ellipses[0] if ellipses else len(parts)
-    return [*parts[:at], *[slice(None)] * (ndim - used), *parts[at + 1 :]]
-
-
-def _as_index(part: Any) -> Any:
-    """An int, a slice of ints, None, Ellipsis, or an array."""
-    if part is None or part is Ellipsis or isinstance(part, DistArray):
-        return int(part) if isinstance(part, DistArray) and not part.shape and part.dtype.kind in "iu" else part
-    if isinstance(part, slice):
-        return slice(*(None if v is None else _integer(v) for v in (part.start, part.stop, part.step)))
-    if isinstance(part, bool | np.bool_ | list | np.ndarray):
-        array = np.asarray(part)
-        if isinstance(part, list) and not array.size:
-            array = array.astype(np.int64)
-        return int(array) if not array.shape and array.dtype.kind in "iu" else array
-    return _integer(part)
-
-
-def _integer(value: Any) -> int:
-    try:
-        return int(value.__index__())
-    except AttributeError:
-        raise IndexError(
-            "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays are valid indices"
-        ) from None
-
-
-def _is_mask(part: Any) -> bool:
-    return isinstance(part, DistArray | np.ndarray) and part.dtype == bool
-
-
-def _is_advanced(part: Any) -> bool:
-    return isinstance(part, DistArray | np.ndarray)
-
-
-def _basic(parts: list[Any], shape: Shape) -> Basic:
-    chosen: list[int | range] = []
-    axes: list[int | None] = []
-    for part in parts:
-        axis = len(chosen)
-        if part is None:
-            axes.append(None)
-        elif isinstance(part, int):
-            n = shape[axis]
-            if not -n <= part < n:
-                raise IndexError(f"index {part} is out of bounds for axis {axis} with size {n}")
-            chosen.append(part % n)
-        else:
-            chosen.append(range(*part.indices(shape[axis])))
-            axes.append(axis)
-    return Basic(tuple(chosen), tuple(axes))
-
-
 # -- reading ---------------------------------------------------------------------------------------------------------------------------
 
 
-def get_item(x: DistArray, key: Any) -> DistArray:
-    """``x[key]``, with NumPy's meaning of keys; always a new array.
+def get_item(x: DistArray, key: Any, /) -> DistArray:
+    """``x[key]``, with NumPy's meaning of keys; always a new array, which shares no memory.
 
-    Arrays of integers may be divided, masks too; NumPy's are the same on every rank. Along the divided axis, each rank asks the others for
-    what it needs: three exchanges of at most size - 1 messages.
+    Integers and slices: see `selection.choose`. A mask, of any layout: see `masks.compress`. Arrays of integers, divided or not (those of
+    NumPy are the same on every rank): see `rows.fetch`. Where there are several arrays in a key, masks are turned into integers.
 
     Raises
     ------
     IndexError
         as NumPy does; on all ranks.
     """
-    x = with_block_layout(x)
-    parts = _parts(key, x.ndim)
-    if not any(_is_advanced(part) for part in parts):
-        return _get_basic(x, _basic(parts, x.shape))
-    if _is_mask(parts[0]) and all(part == slice(None) for part in parts[1:] if not _is_advanced(part)) and _one_array(parts):
-        return _get_masked(x, as_dist(parts[0], x.mesh))
-    return _get_advanced(x, parts)
+    mesh = mesh_of(x, *_arrays(key))
+    chosen = parse(key, x.shape, mesh)
+    match chosen.arrays:
+        case ():
+            return _own(choose(x, _basic(chosen.items)), x)
+        case (Mask() as mask,):
+            return _masked(x, chosen, mask)
+        case _:
+            return _fetched(x, _without_masks(chosen.items, mesh), chosen.place)
 
 
-def _one_array(parts: list[Any]) -> bool:
-    return sum(_is_advanced(part) for part in parts) == 1 and None not in [p for p in parts if not _is_advanced(p)]
+def _arrays(key: Any) -> list[DistArray]:
+    return [part for part in (key if isinstance(key, tuple) else (key,)) if isinstance(part, DistArray)]
 
 
-def _get_basic(x: DistArray, basic: Basic) -> DistArray:
-    divided = x.layout.axis if isinstance(x.layout, Block) else -1
-    near = tuple(slice(None) if i == divided else span(r.start, r.step, len(r)) for i, r in enumerate(map(basic.range, range(x.ndim))))
-    block = x.local[near] if near else x.local
-    shape = tuple(n if i == divided else len(basic.range(i)) for i, n in enumerate(x.shape))
-    part = DistArray(x.mesh, x.layout, shape, block)
-    if divided >= 0:
-        wanted = basic.chosen[divided]
-        if isinstance(wanted, int):
-            part = _at_one_index(part, divided, wanted)
-        elif len(wanted) != x.shape[divided] or wanted.step != 1:
-            part = assemble([part], [Piece(0, wanted.start, wanted.step, len(wanted))] if wanted else [], divided)
-        elif x.layout != Block(divided):
-            part = part.redistribute(Block(divided))
-    return _with_axes(part, basic)
-
-
-def _with_axes(part: DistArray, basic: Basic) -> DistArray:
-    """With the axes that the result has: those of integers gone (length 1), new ones in."""
-    lengths = part.local.shape
-    local = tuple(1 if a is None else lengths[a] for a in basic.axes)
-    block = blocks.namespace(part.local).reshape(part.local, local)
-    shape = tuple(1 if a is None else part.shape[a] for a in basic.axes)
-    layout: Layout = part.layout
-    if isinstance(layout, Block):
-        if layout.axis not in basic.axes:
-            return DistArray(part.mesh, Replicated(), shape, blocks.namespace(block).reshape(part.replicate().local, shape))
-        layout = Block(basic.axes.index(layout.axis), layout.sizes)
-    if np.may_share_memory(blocks.host(block), blocks.host(part.local)):
-        block = blocks.namespace(block).asarray(block, copy=True)
-    return DistArray(part.mesh, layout, shape, block)
-
-
-def _at_one_index(x: DistArray, axis: int, index: int) -> DistArray:
-    """What is at one index of the divided axis, with that axis kept: replicated, or divided along the longest axis if it is large."""
-    assert isinstance(x.layout, Block)
-    mesh = x.mesh
-    bounds = x.layout.bounds(x.shape, mesh.size)
-    owner = int(np.searchsorted(bounds, index, side="right")) - 1
-    shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
-    mine: Any = None
-    if mesh.rank == owner:
-        place = (slice(None),) * axis + (slice(index - bounds[owner], index - bounds[owner] + 1),)
-        mine = np.ascontiguousarray(blocks.host(x.local)[place])
-    if math.prod(shape) * x.itemsize <= REPLICATED_UP_TO:
-        values = mesh.bcast(mine if mine is not None else np.empty(shape, x.dtype), owner)
-        return DistArray(mesh, Replicated(), shape, blocks.like(x.local, values))
-    target = default_layout(shape, mesh.size)
-    assert isinstance(target, Block)
-    sizes = tuple(shape[target.axis] if r == owner else 0 for r in range(mesh.size))
-    if mine is None:
-        mine = np.empty(tuple(0 if i == target.axis else n for i, n in enumerate(shape)), x.dtype)
-    return wrap(mesh, Block(target.axis, sizes), shape, blocks.like(x.local, mine)).redistribute(target)
-
-
-def _checked_mask(x: DistArray, mask: DistArray) -> None:
-    for axis, (n, m) in enumerate(zip(x.shape, mask.shape, strict=False)):
-        if n != m:
-            raise IndexError(
-                f"boolean index did not match indexed array along axis {axis}; size of axis is {n} "
-                f"but size of corresponding boolean axis is {m}"
-            )
-
-
-def _get_masked(x: DistArray, mask: DistArray) -> DistArray:
-    """The elements (or sub-arrays) where a mask of the leading axes is true, in C order."""
-    _checked_mask(x, mask)
-    mesh = x.mesh
-    if not mask.shape:
-        chosen = bool(mask)
-        return reshape(x, (1, *x.shape)) if chosen else asarray(np.empty((0, *x.shape), x.dtype), comm=mesh)
-    rest = x.shape[mask.ndim :]
-    if isinstance(x.layout, Replicated) and isinstance(mask.layout, Replicated):
-        block = x.local[mask.local]
-        return DistArray(mesh, Replicated(), tuple(block.shape), block)
-    lines = in_blocks_of(x, 0)
-    assert isinstance(lines.layout, Block)
-    where = mask.redistribute(lines.layout)
-    block = lines.local[where.local]
-    sizes = tuple(int(n) for n in mesh.gather_ints(block.shape[0])[:, 0])
-    return wrap(mesh, Block(0, sizes), (sum(sizes), *rest), block).redistribute(Block(0))
-
-
-def _get_advanced(x: DistArray, parts: list[Any]) -> DistArray:
-    """With arrays of integers: slices first, then one look-up in the array with the axes of the arrays in front, as one."""
-    x, indices, place, shape = _advanced(x, parts)
-    flat = reshape(x, (math.prod(x.shape[: len(indices)]), *x.shape[len(indices) :]))
-    found = look_up(flat, reshape(_raveled(x, indices), (-1,)))
-    found = reshape(found, (*shape, *found.shape[1:]))
-    ends = tuple(range(place, place + len(shape)))
-    return moveaxis(found, tuple(range(len(shape))), ends) if place and shape else found
-
-
-def _advanced(x: DistArray, parts: list[Any]) -> tuple[DistArray, list[DistArray], int, Shape]:
-    """The array after slices, with the axes of arrays in front; these, broadcast; where their axes belong in the result; their shape."""
-    expanded: list[Any] = []
-    for part in parts:
-        if _is_mask(part):
-            mask = as_dist(part, x.mesh)
-            first = sum(1 for p in expanded if p is not None)
-            _checked_mask(DistArray(x.mesh, Replicated(), x.shape[first:], None), mask)
-            expanded += _where(mask)
+def _basic(items: Sequence[Item]) -> list[int | range | None]:
+    """A key with all of the axes in place of arrays."""
+    basic: list[int | range | None] = []
+    for item in items:
+        if isinstance(item, Mask):
+            basic += [range(n) for n in item.values.shape]
+        elif isinstance(item, Indices):
+            basic.append(None if item.axis is None else range(item.length))
         else:
-            expanded.append(part)
-    arrays = [i for i, part in enumerate(expanded) if _is_advanced(part)]
-    fancy = [i for i, part in enumerate(expanded) if _is_advanced(part) or isinstance(part, int)]
-    together = fancy == list(range(fancy[0], fancy[-1] + 1))
-    place = sum(1 for part in expanded[: fancy[0]] if not isinstance(part, int)) if together else 0
-    basic = [slice(None) if _is_advanced(part) else slice(part, part + 1 or None) if isinstance(part, int) else part for part in expanded]
-    lengths = iter(x.shape)
-    for i, part in enumerate(expanded):
-        n = next(lengths) if part is not None else 1
-        if isinstance(part, int):
-            if not -n <= part < n:
-                raise IndexError(f"index {part} is out of bounds for axis {i} with size {n}")
-            expanded[i] = np.asarray(0)
-    x = _get_basic(x, _basic(basic, x.shape)) if any(p != slice(None) for p in basic if not _is_advanced(p)) else x
-    indices = [as_dist(expanded[i], x.mesh) for i in fancy]
-    if any(i.dtype.kind not in "iu" for i in indices):
-        raise IndexError("arrays used as indices must be of integer (or boolean) type")
-    shape = np.broadcast_shapes(*(i.shape for i in indices))
-    assert arrays
-    indices = [broadcast_to(i, shape) for i in indices]
-    return moveaxis(x, tuple(fancy), tuple(range(len(fancy)))), indices, place, shape
+            basic.append(item)
+    return basic
 
 
-def _where(mask: DistArray) -> list[DistArray]:
-    """The indices at which a mask is true, for each axis."""
-    from mpicluster.array.searching import nonzero
-
-    return list(nonzero(mask)) if mask.shape else [asarray(np.zeros(int(bool(mask)), np.int64), comm=mask.mesh)]
+def _own(part: DistArray, x: DistArray) -> DistArray:
+    """The part; a copy, if it shares memory with the array."""
+    return part.copy() if np.may_share_memory(blocks.host(part.local), blocks.host(x.local)) else part
 
 
-def _raveled(x: DistArray, indices: list[DistArray]) -> DistArray:
-    """One index of the leading axes as one, from an index of each. Agreed upon: all ranks raise if one has an index out of bounds."""
-    layout = indices[0].layout
-    for i in indices:
-        if isinstance(i.layout, Block):
-            layout = i.layout
-    shape = indices[0].shape
-    local = [blocks.host(block_for(i, layout, shape)) for i in indices]
-    flat = np.zeros(local[0].shape, np.int64)
-    problem: Exception | None = None
-    for axis, index in enumerate(local):
-        n = x.shape[axis]
-        bad = (index < -n) | (index >= n)
-        if bad.any() and problem is None:
-            problem = IndexError(f"index {int(index[bad].flat[0])} is out of bounds for axis {axis} with size {n}")
-        flat = flat * n + np.where(index < 0, index + n, index).astype(np.int64)
-    x.mesh.settle(problem)
-    return DistArray(x.mesh, layout, shape, flat)
+def _masked(x: DistArray, key: Key, mask: Mask) -> DistArray:
+    first = sum(not isinstance(item, int) for item in key.items[: key.items.index(mask)])
+    return moveaxis(compress(choose(x, _basic(key.items)), mask.values, first), first, key.place)
+
+
+def _without_masks(items: Sequence[Item], mesh: Any) -> list[Item]:
+    """A key with arrays of integers in place of masks."""
+    result: list[Item] = []
+    for item in items:
+        if isinstance(item, Mask):
+            axes = enumerate(nonzero(item.values), item.axis)
+            result += [Indices(index, axis, item.values.shape[axis - item.axis]) for axis, index in axes]
+        else:
+            result.append(item)
+    _checked([item for item in result if isinstance(item, Indices)], mesh)
+    return result
+
+
+def _checked(arrays: Sequence[Indices], mesh: Any) -> Shape:
+    """The shape to which arrays of integers broadcast. All ranks raise if one has an integer that is out of bounds: one Allreduce."""
+    shapes = [item.values.shape for item in arrays]
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        message = f"shape mismatch: indexing arrays could not be broadcast together with shapes {' '.join(map(str, shapes))}"
+        raise IndexError(message) from None
+    problem: IndexError | None = None
+    for item in arrays:
+        index, n = blocks.host(item.values.local), item.length
+        if problem is None and index.size and not (-n <= index.min() and index.max() < n):
+            wrong = index[(index < -n) | (index >= n)][0]
+            problem = IndexError(f"index {wrong} is out of bounds for axis {item.axis} with size {n}")
+    if not all(isinstance(item.values.layout, Replicated) for item in arrays):
+        mesh.settle(problem)
+    elif problem is not None:
+        raise problem
+    return shape
+
+
+def _with_divided_integer(x: DistArray, items: Sequence[Item]) -> list[Item]:
+    """A key with an array of no dimensions in place of an integer along the divided axis: then only what is chosen in its row moves."""
+    result, axis = list(items), 0
+    for i, item in enumerate(items):
+        if isinstance(item, int) and isinstance(x.layout, Block) and x.layout.axis == axis:
+            result[i] = Indices(as_dist(np.asarray(item), x.mesh), axis, x.shape[axis])
+        axis += width(item)
+    return result
+
+
+def _fetched(x: DistArray, items: Sequence[Item], at: int) -> DistArray:
+    items = _with_divided_integer(x, items)
+    part = choose(x, _basic(items))
+    kept = [item for item in items if not isinstance(item, int)]
+    axes = [i for i, item in enumerate(kept) if isinstance(item, Indices)]
+    indices = [item.values for item in kept if isinstance(item, Indices)]
+    ndim = max(i.ndim for i in indices)
+    rows = moveaxis(fetch(part, axes, indices), tuple(range(ndim)), tuple(range(at, at + ndim)))
+    if isinstance(rows.layout, Block) and rows.shape[rows.layout.axis] < x.mesh.size:
+        return rows.redistribute(default_layout(rows.shape, x.mesh.size))
+    return rows
 
 
 def take(x: Any, indices: Any, /, *, axis: int | None = None) -> DistArray:
-    """The parts of the array at these indices of an axis; of the flat array for None.
+    """The parts of the array at these indices of an axis; of the flat array for None. See `rows.fetch`.
 
-    Along the divided axis each rank asks the others for what it needs (see `get_item`); else ``indices`` are replicated.
+    ``indices``
+        integers, of any shape, which takes the place of the axis; those below zero count from the end.
+
+    Raises
+    ------
+    IndexError
+        one is out of bounds; on all ranks.
     """
-    x = with_block_layout(as_dist(x, mesh_of(x, indices)))
+    mesh = mesh_of(x, indices)
+    x, index = as_dist(x, mesh), as_dist(indices, mesh)
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
-    along = normal_axis(axis, x.ndim)
-    index = as_dist(indices, x.mesh)
-    if index.dtype.kind not in "iu":
-        raise IndexError("arrays used as indices must be of integer type")
-    return _get_advanced(x, [*[slice(None)] * along, index if index.shape else reshape(index, ()), *[slice(None)] * (x.ndim - along - 1)])
+    place = normal_axis(axis, x.ndim)
+    if blocks.host(index.local).dtype.kind not in "iu":
+        raise TypeError(f"indices must be integers, not {index.dtype}")
+    return get_item(x, (*[slice(None)] * place, index))
 
 
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> DistArray:
     """For each place of ``indices``, the element at that index of an axis, and at the place's own of the others, which broadcast.
 
-    Where the divided axis is that axis, both are first brought to blocks of another.
+    Along the divided axis, elements are fetched from where they are (see `rows.fetch`), and lie as ``indices`` do; else the result lies as
+    ``x`` does, and ``indices`` are brought there.
+
+    Raises
+    ------
+    IndexError
+        an index is out of bounds; on all ranks.
     """
     mesh = mesh_of(x, indices)
-    x, index = with_block_layout(as_dist(x, mesh)), with_block_layout(as_dist(indices, mesh))
+    x, index = with_block_layout(as_dist(x, mesh)), as_dist(indices, mesh)
     if x.ndim != index.ndim:
         raise ValueError("`indices` and `x` must have the same number of dimensions")
     along = normal_axis(axis, x.ndim)
-    if index.dtype.kind not in "iu":
+    if blocks.host(index.local).dtype.kind not in "iu":
         raise IndexError("`indices` must be an integer array")
-    if x.ndim == 1:
-        return take(x, index, axis=0)
-    rest = np.broadcast_shapes(*(tuple(1 if i == along else n for i, n in enumerate(a.shape)) for a in (x, index)))
-    x = broadcast_to(x, tuple(x.shape[along] if i == along else n for i, n in enumerate(rest)))
-    index = broadcast_to(index, tuple(index.shape[along] if i == along else n for i, n in enumerate(rest)))
-    keep: Layout = x.layout if not isinstance(x.layout, Replicated) else index.layout
-    if isinstance(keep, Block):
-        other = keep.axis if keep.axis != along else max((i for i in range(x.ndim) if i != along), key=lambda i: x.shape[i])
-        layout: Layout = Block(other)
-    else:
-        layout = Replicated()
-    table, mine = blocks.host(x.redistribute(layout).local), blocks.host(index.redistribute(layout).local)
-    n = x.shape[along]
-    bad = (mine < -n) | (mine >= n)
-    mesh.settle(IndexError(f"index {int(mine[bad].flat[0])} is out of bounds for axis {along} with size {n}") if bad.any() else None)
-    found = DistArray(mesh, layout, index.shape, blocks.like(x.local, np.take_along_axis(table, mine.astype(np.int64), axis=along)))
-    return found.redistribute(Block(keep.axis)) if isinstance(keep, Block) else found
+    rest = [1 if i == along else n for i, n in enumerate(x.shape)]
+    wanted = np.broadcast_shapes(tuple(rest), tuple(1 if i == along else n for i, n in enumerate(index.shape)))
+    shape = tuple(index.shape[along] if i == along else n for i, n in enumerate(wanted))
+    index = DistArray(mesh, index.layout, index.shape, blocks.host(index.local))
+    _checked([Indices(index, along, x.shape[along])], mesh)
+    if isinstance(x.layout, Block) and x.layout.axis != along and shape[x.layout.axis] == x.shape[x.layout.axis]:
+        near = blocks.host(block_for(index, x.layout, shape)).astype(np.int64, copy=False)
+        block = np.take_along_axis(blocks.host(x.local), near, along)
+        return DistArray(mesh, x.layout, shape, blocks.like(x.local, block))
+    own = [as_dist(np.arange(n).reshape([-1 if j == i else 1 for j in range(x.ndim)]), mesh) for i, n in enumerate(x.shape)]
+    return fetch(x, range(x.ndim), [index if i == along else own[i] for i in range(x.ndim)])
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------------------------
 
 
-def set_item(x: DistArray, key: Any, value: Any) -> None:
-    """``x[key] = value``, with NumPy's meaning of keys, in the memory of the blocks; the value is cast to the type of the array.
+def set_item(x: DistArray, key: Any, value: Any, /) -> None:
+    """``x[key] = value``, with NumPy's meaning of keys, in the memory of the blocks, where it is NumPy's and can be written to.
 
-    A value that is divided moves to where it belongs. With arrays of integers, these and the value are replicated.
+    The value broadcasts, and is cast to the type of the array. One that is divided moves to where it belongs, each element at most once;
+    one that broadcasts along the divided axis is replicated; one that all ranks have does not move. For a mask with a value for each of its
+    places: one Allgather of counts. For arrays of integers, see `rows.store`: of several values for one place the last counts.
+
+    An array in another layout than blocks is brought to blocks and back for arrays in a key, except for a mask of all of it and one value.
+
+    Raises
+    ------
+    IndexError
+        NumPy refuses the key; on all ranks.
+    ValueError
+        the value does not broadcast to what is chosen.
+    TypeError
+        it is complex, and the array is not.
     """
-    mesh = mesh_of(x, value)
+    mesh = mesh_of(x, value, *_arrays(key))
+    chosen = parse(key, x.shape, mesh)
+    value = _as_value(x, value, mesh)
+    block = blocks.host(x.local)
+    if block is not x.local or not block.flags.writeable:
+        block = block.copy()
+    _write(x, block, chosen, value)
+    if block is not x.local:
+        x._become(DistArray(mesh, x.layout, x.shape, blocks.like(x.local, block)))
+
+
+def _as_value(x: DistArray, value: Any, mesh: Any) -> DistArray:
+    """The value in the type of the array, in memory of its own."""
+    kind = blocks.host(x.local).dtype
+    if isinstance(value, bool | int | float | complex):
+        return as_dist(np.asarray(value, kind), mesh)
     value = as_dist(value, mesh)
-    if not np.can_cast(value.dtype, x.dtype, "same_kind") and value.dtype.kind == "c":
-        raise TypeError(f"cannot put {value.dtype} values into an array of {x.dtype}")
-    if not isinstance(x.layout, Block | Replicated):
-        changed = with_block_layout(x)
-        set_item(changed, key, value)
-        x.local[...] = changed.redistribute(x.layout).local
-        return
-    parts = _parts(key, x.ndim)
-    if not any(_is_advanced(part) for part in parts):
-        _set_basic(x, parts, value)
-    elif _is_mask(parts[0]) and all(part == slice(None) for part in parts[1:] if not _is_advanced(part)) and _one_array(parts):
-        _set_masked(x, as_dist(parts[0], mesh), value)
-    else:
-        _set_advanced(x, parts, value)
+    block = blocks.host(value.local)
+    if block.dtype.kind == "c" and kind.kind != "c":
+        raise TypeError(f"cannot put values of {block.dtype} into an array of {kind}")
+    block = block.astype(kind, copy=np.may_share_memory(block, blocks.host(x.local)))
+    return DistArray(mesh, value.layout, value.shape, block)
 
 
-def _fitting(value: DistArray, shape: Shape) -> DistArray:
-    """The value without leading axes of length 1 that what is chosen does not have."""
-    while value.ndim > len(shape) and value.shape[0] == 1:
-        value = reshape(value, value.shape[1:])
-    try:
-        fits = np.broadcast_shapes(value.shape, shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"could not broadcast input array from shape {value.shape} into shape {shape}")
+def _write(x: DistArray, block: Host, key: Key, value: DistArray) -> None:
+    match key.arrays:
+        case ():
+            _put_basic(x, block, key.items, value)
+        case (Mask(values=mask),) if mask.ndim == x.ndim and value.size == 1:
+            value = _fitting(value, (1,))
+            block[np.array(blocks.host(mask.redistribute(x.layout).local))] = blocks.host(value.replicate().local)[0]
+        case _ if not isinstance(x.layout, Block | Replicated):
+            changed = with_block_layout(x)
+            _write(changed, blocks.host(changed.local), key, value)
+            block[...] = blocks.host(changed.redistribute(x.layout).local)
+        case (Mask() as mask,) if _with_divided_integer(x, key.items) == list(key.items):
+            _put_masked(x, block, key, mask, value)
+        case _:
+            _put_rows(x, block, _without_masks(key.items, x.mesh), key.place, value)
+
+
+def _stripped(value: DistArray, ndim: int) -> DistArray:
+    """The value without leading axes of length 1 that are more than what is chosen has."""
+    while value.ndim > ndim and value.shape[0] == 1:
+        value = without(value, (0,))
     return value
 
 
-def _set_basic(x: DistArray, parts: list[Any], value: DistArray) -> None:
-    basic = _basic(parts, x.shape)
-    value = _fitting(value, basic.shape)
-    mesh = x.mesh
-    if not isinstance(x.layout, Block):
-        x.local[tuple(_key(basic, i) for i in range(x.ndim))] = _without_new_axes(value.replicate().local, basic)
-        return
-    divided = x.layout.axis
-    bounds = x.layout.bounds(x.shape, mesh.size)
-    lo, hi = bounds[mesh.rank], bounds[mesh.rank + 1]
-    wanted = basic.chosen[divided]
-    keys: list[Any] = [_key(basic, i) for i in range(x.ndim)]
-    if isinstance(wanted, int):
-        values = value.replicate().local
-        if lo <= wanted < hi:
-            keys[divided] = wanted - lo
-            x.local[tuple(keys)] = _without_new_axes(values, basic)
-        return
-    at = basic.axes.index(divided)
-    rising = wanted if wanted.step > 0 else wanted[::-1]
-    if wanted.step < 0 and value.ndim and at - (len(basic.shape) - value.ndim) >= 0:
-        axis = at - (len(basic.shape) - value.ndim)
-        if value.shape[axis] > 1:
-            from mpicluster.array.manipulation import flip
-
-            value = flip(value, axis=axis)
-    cuts = [_position(rising, b) for b in bounds]
-    sizes = tuple(b - a for a, b in itertools.pairwise(cuts))
-    block = block_for(value, Block(at, sizes).settled(basic.shape, mesh.size), basic.shape)
-    mine = rising[cuts[mesh.rank] : cuts[mesh.rank + 1]]
-    keys[divided] = span(mine.start - lo, mine.step, len(mine)) if mine else slice(0, 0)
-    x.local[tuple(keys)] = _without_new_axes(block, basic)
+def _fitting(value: DistArray, shape: Shape) -> DistArray:
+    """The value with as many axes as what is chosen, which has this shape."""
+    given = value
+    value = _stripped(value, len(shape))
+    if value.ndim > len(shape) or any(m not in (1, n) for m, n in zip(value.shape[::-1], shape[::-1], strict=False)):
+        raise ValueError(f"could not broadcast input array from shape {given.shape} into shape {shape}")
+    return expand_dims(value, tuple(range(len(shape) - value.ndim)))
 
 
-def _key(basic: Basic, axis: int) -> Any:
-    chosen = basic.chosen[axis]
-    return chosen if isinstance(chosen, int) else span(chosen.start, chosen.step, len(chosen))
+def _put_basic(x: DistArray, block: Host, items: Sequence[Any], value: DistArray) -> None:
+    ranges = [range(item, item + 1) if isinstance(item, int) else item for item in items if item is not None]
+    value = _fitting(value, tuple(1 if item is None else len(item) for item in items if not isinstance(item, int)))
+    lengths = iter(value.shape)
+    # its axes as those of the array: without new ones, and with those of integers
+    value = choose(value, [_as_new(item, lengths) for item in items])
+    here = blocks.place(places(x.layout, x.shape, x.mesh.size, x.mesh.rank, ranges))
+    block[here] = delivered(value, x.layout, x.shape, ranges)
 
 
-def _position(indices: range, bound: int) -> int:
-    """How many of rising indices are below a bound."""
-    return min(max(-((indices.start - bound) // indices.step), 0), len(indices))
+def _as_new(item: Any, lengths: Any) -> int | range | None:
+    """What to choose of a value for an item of the key."""
+    if isinstance(item, int):
+        return None
+    n = next(lengths)
+    return 0 if item is None else range(n)
 
 
-def _without_new_axes(block: Any, basic: Basic) -> Any:
-    """A value that fits what is chosen, without the axes that the array does not have."""
-    missing = len(basic.axes) - block.ndim
-    shape = tuple(n for axis, n in zip(basic.axes[missing:], block.shape, strict=True) if axis is not None)
-    return blocks.namespace(block).reshape(block, shape)
+def _view(x: DistArray, block: Host, items: Sequence[Item]) -> Host:
+    """What this rank has at the integers and ranges of a key, and all of the axes of its arrays: a view of its block."""
+    held = x.layout.runs(x.shape, x.mesh.size, x.mesh.rank)
+    index: list[Any] = []
+    axis = 0
+    for item in items:
+        if isinstance(item, int):
+            index.append(item)
+        elif isinstance(item, range):
+            index += blocks.place([met(held[axis], item)[1]])
+        else:
+            index += [slice(None)] * width(item) or [None]
+        axis += width(item)
+    return block[(*index, ...)]
 
 
-def _set_masked(x: DistArray, mask: DistArray, value: DistArray) -> None:
-    _checked_mask(x, mask)
-    mesh = x.mesh
-    if not mask.shape:
-        if bool(mask):
-            _set_basic(x, [slice(None)] * x.ndim, _fitting(value, (1, *x.shape)))
-        return
-    if not value.shape:
-        spread = mask if mask.ndim == x.ndim else broadcast_to(reshape(mask, (*mask.shape, *[1] * (x.ndim - mask.ndim))), x.shape)
-        x.local[block_for(spread, x.layout, x.shape)] = value.local
-        return
-    if isinstance(x.layout, Replicated):
-        chosen = mask.replicate().local
-        value = _fitting(value, (int(chosen.sum()), *x.shape[mask.ndim :]))
-        x.local[chosen] = value.replicate().local
-        return
-    lines = in_blocks_of(x, 0)
-    assert isinstance(lines.layout, Block)
-    where = mask.redistribute(lines.layout).local
-    sizes = tuple(int(n) for n in mesh.gather_ints(int(where.sum()))[:, 0])
-    shape = (sum(sizes), *x.shape[mask.ndim :])
-    value = _fitting(value, shape)
-    lines.local[where] = block_for(value, Block(0, sizes).settled(shape, mesh.size), shape)
-    if lines is not x:
-        x.local[...] = lines.redistribute(x.layout).local
+def _others(x: DistArray, items: Sequence[Item]) -> tuple[Layout, Shape, list[range]]:
+    """The axes of the result that are not of arrays: how they are divided, how long they are in the array, and what is chosen of each."""
+    layout: Layout = Replicated()
+    shape: list[int] = []
+    ranges: list[range] = []
+    axis = 0
+    for item in items:
+        if item is None:
+            shape.append(1)
+            ranges.append(range(1))
+        elif isinstance(item, range):
+            if isinstance(x.layout, Block) and x.layout.axis == axis:
+                layout = along(x.layout, len(shape))
+            shape.append(x.shape[axis])
+            ranges.append(item)
+        axis += width(item)
+    return layout, tuple(shape), ranges
 
 
-def _set_advanced(x: DistArray, parts: list[Any], value: DistArray) -> None:
-    key = tuple(_replicated_key(part) for part in parts)
-    shape = _shape_of_choice(x.shape, key)
-    value = _fitting(value, shape)
-    values = blocks.host(value.replicate().local)
-    if not isinstance(x.layout, Block):
-        x.local[key] = values
-        return
-    bounds = x.layout.bounds(x.shape, x.mesh.size)
-    lo, hi = bounds[x.mesh.rank], bounds[x.mesh.rank + 1]
-    # the place of each element that is chosen, and which of these are here
-    places = np.indices(x.shape, sparse=True)[x.layout.axis]
-    chosen = np.broadcast_to(places, x.shape)[key]
-    here = (chosen >= lo) & (chosen < hi)
-    others = [np.broadcast_to(p, x.shape)[key][here] for p in np.indices(x.shape, sparse=True)]
-    others[x.layout.axis] = others[x.layout.axis] - lo
-    x.local[tuple(others)] = np.broadcast_to(values, shape)[here]
+def _put(value: DistArray, front: Shape, others: tuple[Layout, Shape, list[range]]) -> Host:
+    """This rank's part of a value whose first axes are of arrays, of which it needs all, or of length 1."""
+    layout, shape, ranges = others
+    if isinstance(layout, Block):
+        layout = along(layout, layout.axis + len(front))
+    return delivered(value, layout, (*front, *shape), [*map(range, front), *ranges])
 
 
-def _replicated_key(part: Any) -> Any:
-    return blocks.host(part.replicate().local) if isinstance(part, DistArray) else part
+def _put_masked(x: DistArray, block: Host, key: Key, mask: Mask, value: DistArray) -> None:
+    mesh, ndim, axis = x.mesh, mask.values.ndim, mask.axis
+    near = x.layout.axis - axis if isinstance(x.layout, Block) and axis <= x.layout.axis < axis + ndim else None
+    fitting: Layout = Replicated() if near is None else along(x.layout, near)
+    where = np.array(blocks.host(mask.values.redistribute(fitting).local))
+    at, first = key.place, sum(not isinstance(item, int) for item in key.items[: key.items.index(mask)])
+    others = _others(x, key.items)
+    lengths = tuple(map(len, others[2]))
+    value = _stripped(value, len(lengths) + 1)
+    before = value.ndim - len(lengths) - 1 + at  # the axis of the value that is for the places of the mask
+    counts = None
+    if before < 0 or value.shape[before] == 1:
+        total = 1
+    elif near is None:
+        total = int(np.count_nonzero(where))
+    else:
+        counts = counted(mesh, where, near)
+        total = sum(map(sum, counts))
+    value = moveaxis(_fitting(value, (*lengths[:at], total, *lengths[at:])), at, 0)
+    rows = np.moveaxis(_view(x, block, key.items), range(first, first + ndim), range(ndim))
+    if counts is None:
+        rows[where] = _put(value, (total,), others)
+    else:
+        rows[where] = redistribute(mesh, blocks.host(value.local), value.shape, value.layout, interleaved(counts, value.shape, 0))
 
 
-def _shape_of_choice(shape: Shape, key: Any) -> Shape:
-    chosen: Shape = np.broadcast_to(np.zeros((), np.bool_), shape)[key].shape
-    return chosen
+def _put_rows(x: DistArray, block: Host, items: Sequence[Item], at: int, value: DistArray) -> None:
+    items = _with_divided_integer(x, items)
+    kept = [item for item in items if not isinstance(item, int)]
+    divided = x.layout.axis if isinstance(x.layout, Block) else None
+    arrays = [(i, item) for i, item in enumerate(kept) if isinstance(item, Indices)]
+    arrays.sort(key=lambda pair: pair[1].axis is None or pair[1].axis != divided)
+    indices, lengths = [item.values for _, item in arrays], [item.length for _, item in arrays]
+    front = np.broadcast_shapes(*(index.shape for index in indices))
+    others = _others(x, items)
+    chosen = tuple(map(len, others[2]))
+    value = _fitting(value, (*chosen[:at], *front, *chosen[at:]))
+    value = moveaxis(value, tuple(range(at, at + len(front))), tuple(range(len(front))))
+    rows = np.moveaxis(_view(x, block, items), [i for i, _ in arrays], range(len(arrays)))
+    if isinstance(x.layout, Block) and arrays[0][1].axis == divided:
+        store(rows, x.layout.bounds(x.shape, x.mesh.size), lengths, indices, value)
+    else:
+        store_near(rows, lengths, indices, _put(value, front, others))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from array_api_compat import numpy as numpy_namespace
 
 from mpicluster.array.layout import Part, Runs
 
-__all__ = ["copy_into", "host", "like", "namespace", "numpy_namespace", "pick", "put"]
+__all__ = ["as_numbers", "check_kind", "copy_into", "host", "like", "namespace", "numpy_namespace", "pick", "place", "placed", "put"]
 
 #: A square of so many rows and columns of doubles, twice, fits the first cache.
 _TILE = 32
@@ -44,6 +45,35 @@ def like(block: Any, values: np.ndarray[Any, Any]) -> Any:
     return namespace(block).asarray(values, device=block.device)
 
 
+def check_kind(dtype: Any) -> None:
+    """See that elements are numbers or truth values: others would not travel as they are.
+
+    Raises
+    ------
+    TypeError
+        they are not.
+    """
+    if isinstance(dtype, np.dtype) and dtype.kind not in "biufc":
+        raise TypeError(f"arrays hold numbers and truth values, not {dtype}")
+
+
+def as_numbers(value: Any, dtype: Any = None, *, copy: bool | None = None) -> np.ndarray[Any, Any]:
+    """A NumPy array of a number, of nested sequences of numbers, or of an array.
+
+    Raises
+    ------
+    OverflowError
+        an integer fits neither int64 nor uint64.
+    TypeError
+        it is of something else.
+    """
+    values = np.array(value, dtype, copy=copy)
+    if values.dtype.kind == "O" and values.size and all(isinstance(v, int) for v in values.flat):
+        raise OverflowError("Python integer too large for int64 and uint64")
+    check_kind(values.dtype)
+    return values
+
+
 def copy_into(target: np.ndarray[Any, Any], source: np.ndarray[Any, Any]) -> None:
     """``target[...] = source``, for equal shapes. Where one is in the other's opposite order of memory, by tiles: 4 times as fast."""
     if source.ndim != 2 or source.size < _TILED_FROM or (source.strides[0] > source.strides[1]) == (target.strides[0] > target.strides[1]):
@@ -65,8 +95,8 @@ def _indices(runs: Runs) -> np.ndarray[Any, Any]:
     return np.concatenate([np.arange(lo, hi) for lo, hi in runs])
 
 
-def _placed(runs: tuple[Runs, ...]) -> Any:
-    """For each rectangle of a part: its place in the block, and among the values of the part."""
+def placed(runs: tuple[Runs, ...]) -> Any:
+    """For each rectangle of an outer product of runs: where it is, and its place among the values of all of them."""
     per_axis = []
     for axis in runs:
         at, places = 0, []
@@ -86,7 +116,7 @@ def pick(block: np.ndarray[Any, Any], part: Part) -> np.ndarray[Any, Any]:
         values: np.ndarray[Any, Any] = block[np.ix_(*(_indices(r) for r in part.runs))]
         return values
     values = np.empty(part.shape, block.dtype)
-    for there, here in _placed(part.runs):
+    for there, here in placed(part.runs):
         copy_into(values[here], block[there])
     return values
 
@@ -96,5 +126,16 @@ def put(block: np.ndarray[Any, Any], part: Part, values: np.ndarray[Any, Any]) -
     if _rectangles(part.runs) > _MOST_RECTANGLES:
         block[np.ix_(*(_indices(r) for r in part.runs))] = values
         return
-    for there, here in _placed(part.runs):
+    for there, here in placed(part.runs):
         copy_into(block[there], values[here])
+
+
+def place(ranges: Sequence[Sequence[range]]) -> tuple[Any, ...]:
+    """The NumPy index of an outer product of ranges, along each axis one after another: of slices, for a view, where there is one each."""
+    if all(len(axis) <= 1 for axis in ranges):
+        return tuple(_slice(axis[0]) if axis else slice(0, 0) for axis in ranges)
+    return np.ix_(*(np.concatenate([np.arange(r.start, r.stop, r.step) for r in axis] or [np.arange(0)]) for axis in ranges))
+
+
+def _slice(indices: range) -> slice:
+    return slice(indices.start, indices.stop if indices.stop >= 0 else None, indices.step)

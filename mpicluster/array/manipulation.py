@@ -1,27 +1,42 @@
-"""Functions that move elements about, or only their axes.
+"""Functions that move elements about. Those that only change shapes are in `shapes`.
 
-Transposing, adding and taking away axes move nothing: the layout's axis goes along. Functions along an axis that is not divided are local.
-Along the divided axis, each element travels at most once (see `assemble`). Results are in even blocks; of replicated operands they are
-replicated.
+Functions along an axis that is not divided are local. Along the divided axis, each element travels at most once to each rank that needs it,
+and what stays on its rank does not. Results are in even blocks, and share no memory with the operands but for those of `unstack`; of
+replicated operands they are replicated, unless they have become large.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mpicluster.array import local as blocks
-from mpicluster.array.assemble import assemble, in_blocks_of
-from mpicluster.array.assembly import Piece
 from mpicluster.array.darray import DistArray, wrap
-from mpicluster.array.layout import Block, Layout, Replicated, Shape, block_sizes, default_layout
+from mpicluster.array.layout import Block, BlockCyclic, Layout, Replicated, Runs, Shape, default_layout
 from mpicluster.array.limits import REPLICATED_UP_TO
-from mpicluster.array.operands import as_dist, block_for, mesh_of, normal_axes, normal_axis
-from mpicluster.array.statistics import with_block_layout, without_axes
+from mpicluster.array.mesh import Mesh
+from mpicluster.array.operands import as_dist, mesh_of, normal_axes, normal_axis
+from mpicluster.array.redistribute import Host, Share, redistribute, transfer
+from mpicluster.array.regions import Listed, Ranges, even, flattened, places, selected, wrapped
+from mpicluster.array.selection import choose
+from mpicluster.array.shapes import (
+    broadcast_arrays,
+    broadcast_shapes,
+    broadcast_to,
+    expand_dims,
+    in_few_runs,
+    integers,
+    matrix_transpose,
+    moveaxis,
+    permute_dims,
+    reshape,
+    squeeze,
+)
+from mpicluster.array.statistics import with_block_layout
 
 __all__ = [
     "broadcast_arrays",
@@ -43,205 +58,78 @@ __all__ = [
 ]
 
 
-def _operand(x: Any) -> DistArray:
-    return with_block_layout(as_dist(x, mesh_of(x)))
+def _assembled(
+    mesh: Mesh, layout: Layout, shape: Shape, parts: Sequence[tuple[Host, Shape, Layout, Ranges, Ranges]], dtype: Any
+) -> tuple[Host, Layout]:
+    """A new array of parts of others, all moved at once: this rank's block, and its layout.
 
-
-# -- axes alone ------------------------------------------------------------------------------------------------------------------------
-
-
-def permute_dims(x: Any, /, axes: Sequence[int]) -> DistArray:
-    """The array with its axes in another order. No message; blocks are views."""
-    x = _operand(x)
-    order = tuple(normal_axis(a, x.ndim) for a in axes)
-    if len(order) != x.ndim or len(set(order)) != x.ndim:
-        raise ValueError("axes don't match array")
-    layout: Layout = x.layout
-    if isinstance(layout, Block):
-        layout = Block(order.index(layout.axis), layout.sizes)
-    block = blocks.namespace(x.local).permute_dims(x.local, order)
-    return DistArray(x.mesh, layout, tuple(x.shape[a] for a in order), block)
-
-
-def matrix_transpose(x: Any, /) -> DistArray:
-    """The array with its last two axes exchanged. No message; blocks are views."""
-    x = _operand(x)
-    if x.ndim < 2:
-        raise ValueError(f"a matrix has two dimensions or more, not the shape {x.shape}")
-    return permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
-
-
-def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int], /) -> DistArray:
-    """The array with some axes at other places, the others in their order. No message; blocks are views."""
-    x = _operand(x)
-    sources = [normal_axis(a, x.ndim) for a in ((source,) if isinstance(source, int) else source)]
-    targets = [normal_axis(a, x.ndim) for a in ((destination,) if isinstance(destination, int) else destination)]
-    if len(sources) != len(targets):
-        raise ValueError("`source` and `destination` arguments must have the same number of elements")
-    if len(set(sources)) != len(sources) or len(set(targets)) != len(targets):
-        raise ValueError("repeated axis")
-    order = [a for a in range(x.ndim) if a not in sources]
-    for target, from_ in sorted(zip(targets, sources, strict=True)):
-        order.insert(target, from_)
-    return permute_dims(x, order)
-
-
-def expand_dims(x: Any, /, axis: int | Sequence[int] = 0) -> DistArray:
-    """The array with new axes of length 1, at these places of the result. No message; blocks are views."""
-    x = _operand(x)
-    wanted = (axis,) if isinstance(axis, int) else tuple(axis)
-    ndim = x.ndim + len(wanted)
-    places = normal_axes(wanted, ndim)
-    old = iter(x.shape)
-    shape = tuple(1 if i in places else next(old) for i in range(ndim))
-    layout: Layout = x.layout
-    if isinstance(layout, Block):
-        layout = Block([i for i in range(ndim) if i not in places][layout.axis], layout.sizes)
-    lengths = iter(x.local.shape)
-    local = tuple(1 if i in places else next(lengths) for i in range(ndim))
-    return DistArray(x.mesh, layout, shape, blocks.namespace(x.local).reshape(x.local, local))
-
-
-def squeeze(x: Any, /, axis: int | Sequence[int]) -> DistArray:
-    """The array without these axes, of length 1. No message, unless the divided axis is one of them: then one Allgatherv.
-
-    Raises
-    ------
-    ValueError
-        one of them is longer.
+    Each part is this rank's block of an array, its shape and layout, which of its indices, and where in the result these go.
     """
-    x = _operand(x)
-    axes = normal_axes(axis, x.ndim)
-    if any(x.shape[a] != 1 for a in axes):
-        raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
-    return without_axes(x, axes)
+    layout = layout.settled(shape, mesh.size)
+    result = np.empty(layout.local_shape(shape, mesh.size, mesh.rank), dtype)
+    shares = []
+    for block, whole, lies, ranges, into in parts:
+        values = block[blocks.place(places(lies, whole, mesh.size, mesh.rank, ranges))].astype(dtype, copy=False)
+        room = result[blocks.place(places(layout, shape, mesh.size, mesh.rank, into))]
+        assert np.may_share_memory(room, result) or not room.size, "in blocks, and in C order, a range of indices is one run"
+        there = selected(lies, whole, mesh.size, ranges), selected(layout, shape, mesh.size, into)
+        shares.append(Share(tuple(map(len, into)), values, there[0], room, there[1]))
+    transfer(mesh, shares)
+    return result, layout
 
 
-# -- shapes ----------------------------------------------------------------------------------------------------------------------------
+def _at(shape: Shape, axis: int, indices: range) -> Ranges:
+    """All of each axis but one."""
+    return tuple(indices if i == axis else range(n) for i, n in enumerate(shape))
 
 
-def _wanted_shape(shape: int | Sequence[int], size: int) -> Shape:
-    wanted = [int(shape)] if isinstance(shape, int | np.integer) else [int(n) for n in shape]
-    if wanted.count(-1) == 1:
-        known = math.prod(n for n in wanted if n != -1)
-        if known and size % known == 0:
-            wanted[wanted.index(-1)] = size // known
-    if min(wanted, default=0) < 0 or math.prod(wanted) != size:
-        raise ValueError(f"cannot reshape array of size {size} into shape {tuple(shape) if isinstance(shape, Sequence) else (shape,)}")
-    return tuple(wanted)
-
-
-def reshape(x: Any, /, shape: int | Sequence[int], *, copy: bool | None = None) -> DistArray:
-    """The values, in C order, in another shape; one length may be -1.
-
-    What lies in blocks of axis 0 lies in the order of its values: these move only by what the new blocks differ. Other blocks are first
-    brought there. Where the axes up to the divided one stay as they are, nothing moves.
-
-    Raises
-    ------
-    ValueError
-        there are more or fewer values in that shape; or ``copy`` is false, and they must be copied.
-    """
-    x = _operand(x)
-    wanted = _wanted_shape(shape, x.size)
-    mesh, layout = x.mesh, x.layout
-    namespace = blocks.namespace(x.local)
+def _grown(shape: Shape, size: int, nbytes: int, layout: Layout, axis: int) -> Layout:
+    """The layout of a result that has grown along an axis: even blocks of the axis that was divided. Replicated, unless it is large."""
     if isinstance(layout, Replicated):
-        return DistArray(mesh, layout, wanted, namespace.reshape(x.local, wanted, copy=copy))
-    assert isinstance(layout, Block)
-    upto = layout.axis + 1
-    if wanted[:upto] == x.shape[:upto]:
-        local = (*x.local.shape[:upto], *wanted[upto:])
-        return DistArray(mesh, layout, wanted, namespace.reshape(x.local, local, copy=copy))
-    if not wanted:
-        return DistArray(mesh, Replicated(), wanted, namespace.reshape(x.replicate().local, ()))
-    if copy is False and mesh.size > 1:
-        raise ValueError("the values lie on several ranks and cannot have that shape without a copy")
-    target = default_layout(wanted, mesh.size)
-    assert isinstance(target, Block)
-    lines = in_blocks_of(x, 0)
-    assert isinstance(lines.layout, Block)
-    before, after = math.prod(x.shape[1:]), math.prod(wanted[1:])
-    have = tuple(n * before for n in lines.layout.parts(x.shape, mesh.size))
-    want = tuple(n * after for n in block_sizes(wanted[0], mesh.size))
-    flat = wrap(mesh, Block(0, have), (x.size,), namespace.reshape(lines.local, (-1,)) if x.size else namespace.reshape(lines.local, (0,)))
-    moved = flat.redistribute(Block(0, want))
-    rows = block_sizes(wanted[0], mesh.size)[mesh.rank]
-    block = namespace.reshape(moved.local, (rows, *wanted[1:]))
-    if copy and moved is flat:
-        block = namespace.asarray(block, copy=True)
-    return DistArray(mesh, Block(0), wanted, block).redistribute(target)
+        return layout if nbytes <= REPLICATED_UP_TO else default_layout(shape, size)
+    return even(shape, size, layout.axis) if isinstance(layout, Block | BlockCyclic) else even(shape, size, axis)
 
 
-def broadcast_shapes(*shapes: Sequence[int]) -> Shape:
-    """The shape to which shapes broadcast."""
-    return np.broadcast_shapes(*(tuple(s) for s in shapes))
-
-
-def broadcast_to(x: Any, /, shape: Sequence[int]) -> DistArray:
-    """The array repeated along new axes and those of length 1. Blocks are views, which cannot be written to.
-
-    No message if the divided axis stays; else what is repeated is replicated first.
-    """
-    x = _operand(x)
-    wanted = tuple(int(n) for n in shape)
-    if len(wanted) < x.ndim or np.broadcast_shapes(x.shape, wanted) != wanted:
-        raise ValueError(f"cannot broadcast an array of shape {x.shape} to {wanted}")
-    layout: Layout = x.layout
-    missing = len(wanted) - x.ndim
-    if isinstance(layout, Block) and wanted[layout.axis + missing] == x.shape[layout.axis]:
-        layout = Block(layout.axis + missing, layout.sizes)
-    elif isinstance(layout, Block) or (wanted != x.shape and math.prod(wanted) * x.itemsize > REPLICATED_UP_TO):
-        layout = default_layout(wanted, x.mesh.size)
-    block = block_for(x, layout, wanted)
-    view = blocks.namespace(block).broadcast_to(block, layout.local_shape(wanted, x.mesh.size, x.mesh.rank))
-    return DistArray(x.mesh, layout, wanted, view)
-
-
-def broadcast_arrays(*arrays: Any) -> tuple[DistArray, ...]:
-    """The arrays broadcast against each other; see `broadcast_to`."""
-    mesh = mesh_of(*arrays)
-    operands = [as_dist(a, mesh) for a in arrays]
-    shape = np.broadcast_shapes(*(x.shape for x in operands))
-    return tuple(broadcast_to(x, shape) for x in operands)
-
-
-# -- along an axis ---------------------------------------------------------------------------------------------------------------------
+# -- several in one, one in several ----------------------------------------------------------------------------------------------------
 
 
 def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> DistArray:
     """Arrays one after another along an axis; flattened first for None. Types promote.
 
-    No message, where they are divided alike along another axis.
+    Divided along the axis along which the largest operand is that is. No message, where all are divided alike along another axis.
     """
     mesh = mesh_of(*arrays)
-    operands = [with_block_layout(as_dist(a, mesh)) for a in arrays]
+    operands = [as_dist(a, mesh) for a in arrays]
     if not operands:
         raise ValueError("need at least one array to concatenate")
     if axis is None:
         return concat([reshape(x, (-1,)) for x in operands], axis=0)
-    if any(x.ndim != operands[0].ndim for x in operands):
+    first = operands[0]
+    if any(x.ndim != first.ndim for x in operands):
         raise ValueError("all the input array dimensions must be equal")
-    if not operands[0].ndim:
+    if not first.ndim:
         raise ValueError("zero-dimensional arrays cannot be concatenated")
-    along = normal_axis(axis, operands[0].ndim)
-    if len({x.shape[:along] + x.shape[along + 1 :] for x in operands}) != 1:
+    place = normal_axis(axis, first.ndim)
+    if len({x.shape[:place] + x.shape[place + 1 :] for x in operands}) != 1:
         raise ValueError("all the input array dimensions except for the concatenation axis must match exactly")
-    kind = np.result_type(*(x.dtype for x in operands))
-    operands = [_as_type(x, kind) for x in operands]
-    divided = next((x.layout for x in operands if isinstance(x.layout, Block)), None)
-    shape = tuple(sum(x.shape[along] for x in operands) if i == along else n for i, n in enumerate(operands[0].shape))
-    if divided is None or divided.axis != along:
-        layout: Layout = divided or Replicated()
-        parts = [x.redistribute(layout).local for x in operands]
-        return DistArray(mesh, layout, shape, blocks.namespace(parts[0]).concat(parts, axis=along))
-    return assemble([in_blocks_of(x, along) for x in operands], [Piece(i, 0, 1, x.shape[along]) for i, x in enumerate(operands)], along)
-
-
-def _as_type(x: DistArray, kind: Any) -> DistArray:
-    if x.dtype == kind:
-        return x
-    return DistArray(x.mesh, x.layout, x.shape, blocks.namespace(x.local).astype(x.local, kind))
+    dtype = np.result_type(*(blocks.host(x.local).dtype for x in operands))
+    ends = list(itertools.accumulate(x.shape[place] for x in operands))
+    shape = tuple(ends[-1] if i == place else n for i, n in enumerate(first.shape))
+    divided = [x for x in operands if not isinstance(x.layout, Replicated)]
+    lead = max(divided, key=lambda x: x.size).layout if divided else first.layout
+    layout = _grown(shape, mesh.size, math.prod(shape) * dtype.itemsize, lead, place)
+    parts = [
+        (
+            blocks.host(x.local),
+            x.shape,
+            x.layout,
+            _at(x.shape, place, range(x.shape[place])),
+            _at(shape, place, range(end - x.shape[place], end)),
+        )
+        for x, end in zip(operands, ends, strict=True)
+    ]
+    block, layout = _assembled(mesh, layout, shape, parts, dtype)
+    return DistArray(mesh, layout, shape, blocks.like(first.local, block))
 
 
 def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> DistArray:
@@ -257,105 +145,189 @@ def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> DistArray:
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[DistArray, ...]:
-    """The parts of the array at each index of an axis. Along the divided axis, each costs a message; see `get_item`."""
-    x = _operand(x)
+    """The parts of the array at each index of an axis, which share memory with it or each other; divided along another axis.
+
+    If that is the divided axis, the array is first brought to blocks of the longest other: each element travels at most once. A vector, and
+    what it becomes, is replicated.
+    """
+    x = as_dist(x, mesh_of(x))
     if not x.ndim:
         raise ValueError("Input array must be at least 1-d.")
-    along = normal_axis(axis, x.ndim)
-    return tuple(x[(slice(None),) * along + (i,)] for i in range(x.shape[along]))
+    place = normal_axis(axis, x.ndim)
+    x = with_block_layout(x)
+    if isinstance(x.layout, Block) and x.layout.axis == place:
+        others = [i for i in range(x.ndim) if i != place]
+        x = x.redistribute(Block(max(others, key=lambda i: x.shape[i])) if others else Replicated())
+    return tuple(choose(x, [i if j == place else range(n) for j, n in enumerate(x.shape)]) for i in range(x.shape[place]))
 
 
-def _local(x: DistArray, function: Callable[[Any, Any], Any]) -> DistArray:
-    """A function of each block and its namespace, which keeps its shape."""
-    return DistArray(x.mesh, x.layout, x.shape, function(blocks.namespace(x.local), x.local))
+# -- along an axis ---------------------------------------------------------------------------------------------------------------------
 
 
 def flip(x: Any, /, *, axis: int | Sequence[int] | None = None) -> DistArray:
-    """The array in reverse order along axes, all by default."""
-    x = _operand(x)
+    """The array in reverse order along axes, all by default. Along the divided axis, each element travels at most once."""
+    x = as_dist(x, mesh_of(x))
     axes = normal_axes(axis, x.ndim)
-    divided = x.layout.axis if isinstance(x.layout, Block) else -1
-    near = tuple(a for a in axes if a != divided)
-    if near:
-        x = _local(x, lambda namespace, block: namespace.flip(block, axis=near))
-    if divided in axes and x.shape[divided]:
-        n = x.shape[divided]
-        x = assemble([x], [Piece(0, n - 1, -1, n)], divided)
-    return x
+    part = choose(x, [range(n - 1, -1, -1) if i in axes else range(n) for i, n in enumerate(x.shape)])
+    return part.copy() if np.may_share_memory(blocks.host(part.local), blocks.host(x.local)) else part
 
 
 def roll(x: Any, /, shift: int | Sequence[int], *, axis: int | Sequence[int] | None = None) -> DistArray:
-    """The array with its elements shifted along axes, from the end to the beginning; as if it were flat for None."""
-    x = _operand(x)
+    """The array with its elements shifted along axes, from the end to the beginning; as if it were flat for None.
+
+    Each element travels at most once, and only if it changes its rank.
+    """
+    x = with_block_layout(as_dist(x, mesh_of(x)))
+    shifts = integers(shift)
     if axis is None:
-        return reshape(roll(reshape(x, (-1,)), shift, axis=0), x.shape)
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    shifts = (shift,) * len(axes) if isinstance(shift, int) else tuple(shift)
+        x = in_few_runs(x)
+        flat = flattened(x.layout, x.shape, x.mesh.size)
+        local = np.ascontiguousarray(blocks.host(x.local)).reshape(-1)
+        block = _shifted(x.mesh, local, (x.size,), flat, 0, sum(shifts)).reshape(x.local.shape)
+        return DistArray(x.mesh, x.layout, x.shape, blocks.like(x.local, block))
+    axes = integers(axis)
     if len(shifts) == 1:
         shifts = shifts * len(axes)
     if len(axes) == 1:
         axes = axes * len(shifts)
     if len(shifts) != len(axes):
         raise ValueError("'shift' and 'axis' should be scalars or of one length")
-    for distance, along in zip(shifts, axes, strict=True):
-        x = _rolled(x, int(distance), normal_axis(along, x.ndim))
-    return x
+    total = dict.fromkeys((normal_axis(a, x.ndim) for a in axes), 0)
+    for distance, a in zip(shifts, axes, strict=True):
+        total[normal_axis(a, x.ndim)] += distance
+    divided = x.layout.axis if isinstance(x.layout, Block) else None
+    near = {a: distance for a, distance in total.items() if a != divided}
+    block = np.roll(blocks.host(x.local), tuple(near.values()), axis=tuple(near))
+    if divided is not None and divided in total:
+        block = _shifted(x.mesh, block, x.shape, x.layout, divided, total[divided])
+    return DistArray(x.mesh, x.layout, x.shape, blocks.like(x.local, block))
 
 
-def _rolled(x: DistArray, distance: int, axis: int) -> DistArray:
-    n = x.shape[axis]
-    distance = distance % n if n else 0
-    if not distance:
-        return x
-    if not isinstance(x.layout, Block) or x.layout.axis != axis:
-        return _local(x, lambda namespace, block: namespace.roll(block, distance, axis=axis))
-    return assemble([x], [Piece(0, n - distance, 1, distance), Piece(0, 0, 1, n - distance)], axis)
+def _shifted(mesh: Mesh, block: Host, shape: Shape, layout: Layout, axis: int, distance: int) -> Host:
+    """The block of an array that is shifted along an axis, in the same layout."""
+    n = shape[axis]
+    cut = -distance % n if n else 0
+    parts = [(block, shape, layout, _at(shape, axis, range(cut, n)), _at(shape, axis, range(n - cut)))]
+    if cut:
+        parts.append((block, shape, layout, _at(shape, axis, range(cut)), _at(shape, axis, range(n - cut, n))))
+    return _assembled(mesh, layout, shape, parts, block.dtype)[0]
 
 
 def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> DistArray:
     """Each element so many times, one after another, along an axis; of the flat array for None.
 
     ``repeats``
-        a number, or an array of one for each index, which is replicated.
+        a number, or an array of one for each index; along an axis that is not divided, it is replicated.
+
+    Along the divided axis the elements move to the ranks that repeat them, each once to each of these. If repeats are divided: two
+    Allgathers of a few numbers.
+
+    Raises
+    ------
+    TypeError
+        repeats are not integers.
+    ValueError
+        there are not as many as indices, or one is negative; on all ranks.
     """
-    x = _operand(x)
+    mesh = mesh_of(x, repeats)
+    x = as_dist(x, mesh)
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
-    along = normal_axis(axis, x.ndim)
-    times = blocks.host(as_dist(repeats, x.mesh).replicate().local).reshape(-1)
-    if times.dtype.kind not in "iu":
-        raise TypeError(f"repeats must be integers, not {times.dtype}")
-    if times.size not in (1, x.shape[along]):
-        raise ValueError(f"there are {times.size} repeats for {x.shape[along]} indices of axis {along}")
-    if times.size and times.min() < 0:
+    place = normal_axis(axis, x.ndim)
+    times = _times(as_dist(repeats, mesh), x.shape[place])
+    if isinstance(times, int):
+        sums = np.array([[times * x.shape[place], times < 0]])
+    else:
+        given = blocks.host(times.local)
+        mine = int(given.sum()), int((given < 0).any())
+        sums = mesh.gather_ints(*mine) if isinstance(times.layout, Block) else np.array([mine])
+    if sums[:, 1].any():
         raise ValueError("repeats may not contain negative values.")
-    each = np.broadcast_to(times, (x.shape[along],))
-    shape = tuple(int(each.sum()) if i == along else n for i, n in enumerate(x.shape))
-    if not isinstance(x.layout, Block) or x.layout.axis != along:
-        return DistArray(x.mesh, x.layout, shape, blocks.like(x.local, np.repeat(blocks.host(x.local), each, axis=along)))
-    bounds = x.layout.bounds(x.shape, x.mesh.size)
-    sizes = tuple(int(each[lo:hi].sum()) for lo, hi in itertools.pairwise(bounds))
-    mine = each[bounds[x.mesh.rank] : bounds[x.mesh.rank + 1]]
-    block = blocks.like(x.local, np.repeat(blocks.host(x.local), mine, axis=along))
-    return wrap(x.mesh, Block(along, sizes), shape, block).redistribute(Block(along))
+    shape = tuple(int(sums[:, 0].sum()) if i == place else n for i, n in enumerate(x.shape))
+    layout = _grown(shape, mesh.size, math.prod(shape) * x.itemsize, x.layout, place)
+    if isinstance(layout, Block) and layout.axis == place:
+        block = _repeated(x, times, place, sums[:, 0], layout.bounds(shape, mesh.size))
+    else:
+        each = times if isinstance(times, int) else blocks.host(times.replicate().local)
+        block = np.repeat(blocks.host(x.redistribute(layout).local), each, axis=place)
+    return wrap(mesh, layout, shape, blocks.like(x.local, block))
 
 
-def tile(x: Any, repetitions: Sequence[int], /) -> DistArray:
-    """The array so many times along each axis; the last number is for the last axis."""
-    x = _operand(x)
-    times = (repetitions,) if isinstance(repetitions, int) else tuple(int(r) for r in repetitions)
+def _times(repeats: DistArray, n: int) -> DistArray | int:
+    """Repeats as a vector of one number for each of ``n`` indices, or one number."""
+    if blocks.host(repeats.local).dtype.kind not in "iu":
+        raise TypeError(f"repeats must be integers, not {repeats.dtype}")
+    if repeats.ndim > 1 or repeats.size not in (1, n):
+        raise ValueError(f"there are {repeats.size} repeats for {n} indices")
+    if repeats.size == 1:
+        return int(blocks.host(repeats.replicate().local).reshape(()))
+    repeats = with_block_layout(repeats)
+    return DistArray(repeats.mesh, repeats.layout, (n,), blocks.host(repeats.local).astype(np.int64, copy=False))
+
+
+def _repeated(x: DistArray, times: DistArray | int, axis: int, sums: Host, bounds: Sequence[int]) -> Host:
+    """This rank's block of the result, which has these bounds. ``sums``: of the repeats of each rank, if they are divided."""
+    mesh, size, n = x.mesh, x.mesh.size, x.shape[axis]
+    # the first and the last element of each rank: which index it is a repetition of, and which of its repetitions it is
+    wanted = np.array([*bounds[:-1], *(hi - 1 for hi in bounds[1:])])
+    if isinstance(times, int):
+        index, which = np.divmod(wanted, max(times, 1))
+    else:
+        index, which = _origins(times, n, sums, wanted)
+    needed = [((int(index[r]), int(index[size + r]) + 1),) if bounds[r] < bounds[r + 1] else () for r in range(size)]
+    block = _held(x, axis, needed)
+    count = np.full(block.shape[axis], times) if isinstance(times, int) else _held(times, 0, needed).copy()
+    if count.size:
+        count[-1] = which[size + mesh.rank] + 1
+        count[0] -= which[mesh.rank]
+    repeated: Host = np.repeat(block, count, axis=axis)
+    return repeated
+
+
+def _origins(times: DistArray, n: int, sums: Host, wanted: Host) -> tuple[Host, Host]:
+    """Of elements of the result: which index each is a repetition of, and which of its repetitions; -1 where there is no such element."""
+    mesh = times.mesh
+    given, first, start = blocks.host(times.local), 0, 0
+    if isinstance(times.layout, Block):
+        first, start = times.layout.bounds((n,), mesh.size)[mesh.rank], int(sums[: mesh.rank].sum())
+    ends = start + np.cumsum(given)
+    here = (wanted >= start) & (wanted < (ends[-1] if ends.size else start))
+    at = np.searchsorted(ends, wanted[here], side="right")
+    index, which = np.full(len(wanted), -1), np.zeros(len(wanted), np.int64)
+    index[here], which[here] = at + first, wanted[here] - (ends - given)[at]
+    if isinstance(times.layout, Block):
+        index, which = mesh.gather_ints(*index, *which).max(axis=0).reshape(2, -1)
+    return index, which
+
+
+def _held(x: DistArray, axis: int, needed: Sequence[Runs]) -> Host:
+    """What this rank needs of an axis, if each rank needs these runs."""
+    whole = [((0, n),) if n else () for n in x.shape]
+    target = Listed(tuple(tuple(runs if i == axis else w for i, w in enumerate(whole)) for runs in needed))
+    return blocks.host(redistribute(x.mesh, blocks.host(x.local), x.shape, x.layout, target))
+
+
+def tile(x: Any, repetitions: int | Sequence[int], /) -> DistArray:
+    """The array so many times along each axis; the last number is for the last axis.
+
+    Along the divided axis, the elements move to the ranks that have them in the result, each once to each of these.
+    """
+    x, times = as_dist(x, mesh_of(x)), integers(repetitions)
     if min(times, default=0) < 0:
         raise ValueError("repetitions must not be negative")
-    if len(times) > x.ndim:
-        x = expand_dims(x, tuple(range(len(times) - x.ndim)))
+    x = expand_dims(x, tuple(range(len(times) - x.ndim)))
     times = (1,) * (x.ndim - len(times)) + times
-    for axis, count in enumerate(times):
-        if count == 1:
-            continue
-        if isinstance(x.layout, Block) and x.layout.axis == axis:
-            x = assemble([x], [Piece(0, 0, 1, x.shape[axis])] * count, axis)
-        else:
-            shape = tuple(n * count if i == axis else n for i, n in enumerate(x.shape))
-            local = tuple(count if i == axis else 1 for i in range(x.ndim))
-            x = DistArray(x.mesh, x.layout, shape, blocks.namespace(x.local).tile(x.local, local))
-    return x
+    mesh, size = x.mesh, x.mesh.size
+    shape = tuple(n * count for n, count in zip(x.shape, times, strict=True))
+    layout = _grown(shape, size, math.prod(shape) * x.itemsize, x.layout, 0)
+    if not isinstance(layout, Block):
+        block = np.tile(blocks.host(x.local), times)
+    else:
+        axis, n = layout.axis, x.shape[layout.axis]
+        bounds = layout.bounds(shape, size)
+        needed = [wrapped(lo, hi, n) for lo, hi in itertools.pairwise(bounds)]
+        held = np.concatenate([np.arange(lo, hi) for lo, hi in needed[mesh.rank]] or [np.arange(0)])
+        index = np.searchsorted(held, np.arange(bounds[mesh.rank], bounds[mesh.rank + 1]) % max(n, 1))
+        block = np.take(_held(x, axis, needed), index, axis=axis)
+        block = np.tile(block, [1 if i == axis else count for i, count in enumerate(times)])
+    return wrap(mesh, layout, shape, blocks.like(x.local, block))

@@ -12,9 +12,10 @@ import contextlib
 import functools
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import mpi4py
 import numpy as np
@@ -41,6 +42,8 @@ _SCATTERED_FROM = 1 << 20
 _EAGER = 0.002
 _LONGEST_NAP = 0.001
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Array = NDArray[Any]
 Operation = Callable[[Any, Any], Any]
 
@@ -80,8 +83,33 @@ def _pieces(raw: NDArray[np.uint8]) -> list[Any]:
 
 
 #: Exceptions that all ranks raise alike when one of them did.
-_SHARED = {e.__name__: e for e in (ValueError, TypeError, IndexError, MemoryError, OSError, FileNotFoundError, PermissionError, KeyError)}
-_SHARED["LinAlgError"] = np.linalg.LinAlgError
+_SHARED: dict[str, type[Exception]] = {
+    e.__name__: e
+    for e in (
+        ValueError, TypeError, IndexError, KeyError, MemoryError, ImportError, OSError, FileNotFoundError, FileExistsError,
+        IsADirectoryError, NotADirectoryError, PermissionError, np.linalg.LinAlgError,
+    )
+}  # fmt: skip
+
+
+def _described(error: Exception) -> tuple[str, tuple[Any, ...]]:
+    """An error's type, or the nearest that others can raise, and what to make it of: an OSError keeps its number and its file."""
+    name = next((c.__name__ for c in type(error).__mro__ if c.__name__ in _SHARED), type(error).__name__)
+    made = [os.fspath(a) if isinstance(a, os.PathLike) else a for a in error.__reduce__()[1]] if type(error).__name__ == name else []
+    return name, tuple(made) if made and all(isinstance(a, str | int) for a in made) else (str(error),)
+
+
+def _or_lost(method: Callable[P, T]) -> Callable[P, T]:
+    """Have errors of MPI say what they mean for arrays: most often that a rank died."""
+
+    @functools.wraps(method)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except MPI.Exception as e:
+            raise ArrayLost(f"a rank died, or gave up, while arrays exchanged messages ({e}): what they held there is lost") from e
+
+    return wrapper
 
 
 class Mesh:
@@ -91,11 +119,17 @@ class Mesh:
     """
 
     def __init__(self, comm: MPI.Intracomm, members: tuple[int, ...]) -> None:
-        self._comm = MPI.Intracomm(comm)
+        #: communicators of these ranks that are not freed, by handle, the newest last
+        self._known: dict[int, MPI.Intracomm] = {}
+        self._comm: MPI.Intracomm | None = None
+        #: those of them that the user made and named, the last named last
+        self._users: dict[int, MPI.Intracomm] = {}
         #: ranks in MPI_COMM_WORLD
         self.members = members
         self.size: int = comm.size
         self.rank: int = comm.rank
+        #: a number for each rank, equal for ranks of one host; None until it is asked for
+        self._hosts: list[int] | None = None
         self.traffic = Traffic()
 
     def __repr__(self) -> str:
@@ -104,6 +138,8 @@ class Mesh:
     @property
     def comm(self) -> MPI.Intracomm:
         """A communicator of exactly these ranks, in this order."""
+        if self._comm is None:
+            raise ArrayLost(f"the communicator of ranks {', '.join(map(str, self.members))} was freed, and with it their arrays were lost")
         return self._comm
 
     # -- which mesh ----------------------------------------------------------------------------------------------------------------
@@ -118,10 +154,18 @@ class Mesh:
             _meshes[members] = known
             comm.Set_attr(_keyval(), known)
         handle = MPI._handleof(comm)
-        if MPI._handleof(known._comm) != handle:
-            known._comm = MPI.Intracomm(comm)
+        if handle not in known._known:
+            known._known[handle] = MPI.Intracomm(comm)
+        known._comm = known._known[handle]
         mesh: Mesh = known
         return mesh
+
+    def _forget(self, handle: int) -> None:
+        """A communicator is freed: go on with the newest of the others."""
+        gone = self._known.pop(handle, None)
+        self._users.pop(handle, None)
+        if gone is not None and gone is self._comm:
+            self._comm = next(reversed(self._known.values()), None)
 
     @staticmethod
     def find(members: tuple[int, ...]) -> Mesh | None:
@@ -134,14 +178,18 @@ class Mesh:
         Raises
         ------
         ArrayLost
-            a rank died, or these ranks have no communicator in this task.
+            a rank died, or these ranks have no communicator in this task: the user's own will do, while it is not freed.
         """
         now = current()
         if now is self:
             return
         if here.communicator is None:
-            return  # the user's own communicator, which the user keeps
+            _ = self.comm  # the user's own: there, unless the user freed it
+            return
         gone = sorted(set(self.members) - set(now.members))
+        if self._users and not gone:
+            self._comm = next(reversed(self._users.values()))
+            return
         names = ", ".join(map(str, self.members))
         if gone and len(now.members) < len(self.members):
             raise ArrayLost(
@@ -154,13 +202,14 @@ class Mesh:
 
     # -- small talk ----------------------------------------------------------------------------------------------------------------
 
+    @_or_lost
     def agree(self, ok: bool) -> bool:
         """Whether all ranks are well. One Allreduce of a byte."""
         if self.size == 1:
             return ok
         self.traffic.note("agree", 1)
         all_ = np.empty(1, np.uint8)
-        self._comm.Allreduce(np.array([ok], np.uint8), all_, MPI.LAND)
+        self.comm.Allreduce(np.array([ok], np.uint8), all_, MPI.LAND)
         return bool(all_[0])
 
     @contextlib.contextmanager
@@ -181,12 +230,21 @@ class Mesh:
         if self.agree(error is None):
             return
         who = int(self.fold(np.array([self.rank if error is not None else self.size]), np.minimum)[0])
-        said: Any = self._comm.bcast((type(error).__name__, str(error)) if self.rank == who else None, root=who)
+        said = self.tell(_described(error) if error is not None and self.rank == who else None, who)
         if error is not None:
             raise error
-        name, text = said
-        raise _SHARED.get(name, RuntimeError)(text if name in _SHARED else f"rank {who}: {name}: {text}")
+        name, arguments = said
+        raise _SHARED[name](*arguments) if name in _SHARED else RuntimeError(f"rank {who}: {name}: {', '.join(map(str, arguments))}")
 
+    @_or_lost
+    def tell(self, value: Any, root: int = 0) -> Any:
+        """A small Python object of the root's, on all ranks. One Bcast of its size, and one of its pickle."""
+        if self.size == 1:
+            return value
+        self.traffic.note("bcast", 0)
+        return self.comm.bcast(value if self.rank == root else None, root=root)
+
+    @_or_lost
     def gather_ints(self, *numbers: int) -> NDArray[np.int64]:
         """Each rank's numbers, one row for each rank. One Allgather."""
         mine = np.array(numbers, np.int64)
@@ -194,16 +252,23 @@ class Mesh:
             return mine[np.newaxis]
         self.traffic.note("allgather", mine.nbytes)
         all_ = np.empty((self.size, mine.size), np.int64)
-        self._comm.Allgather(mine, all_)
+        self.comm.Allgather(mine, all_)
         return all_
 
+    def on_host_of(self, rank: int) -> int:
+        """How many ranks there are on the host of one of them, itself included. One Allgather the first time, then no message."""
+        if self._hosts is None:
+            self._hosts = self.gather_ints(zlib.crc32(MPI.Get_processor_name().encode()))[:, 0].tolist()
+        return self._hosts.count(self._hosts[rank])
+
+    @_or_lost
     def alltoall_ints(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """One number to each rank; what each has for this one. One Alltoall."""
         if self.size == 1:
             return numbers
         mine, come = np.ascontiguousarray(numbers, np.int64), np.empty(self.size, np.int64)
         self.traffic.note("alltoall", mine.nbytes)
-        self._comm.Alltoall(mine, come)
+        self.comm.Alltoall(mine, come)
         return come
 
     # -- one to one ----------------------------------------------------------------------------------------------------------------
@@ -213,25 +278,29 @@ class Mesh:
         requests = self.post(sends, receives)
         MPI.Request.Waitall(requests)
 
+    @_or_lost
     def post(self, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> list[MPI.Request]:
         """As `exchange`, to be completed by the caller with `complete`; the arrays must stay as they are until then."""
-        requests = [self._comm.Irecv(piece, peer, TAG) for peer, array in receives for piece in _pieces(_raw(array))]
+        requests = [self.comm.Irecv(piece, peer, TAG) for peer, array in receives for piece in _pieces(_raw(array))]
         for peer, array in sends:
             pieces = _pieces(_raw(array))
-            requests += [self._comm.Isend(piece, peer, TAG) for piece in pieces]
+            requests += [self.comm.Isend(piece, peer, TAG) for piece in pieces]
             self.traffic.note("send", array.nbytes, len(pieces))
         return requests
 
     @staticmethod
+    @_or_lost
     def complete(requests: Sequence[MPI.Request]) -> None:
         """Wait for what `post` or `ibcast` began."""
         MPI.Request.Waitall(list(requests))
 
     @staticmethod
+    @_or_lost
     def progress(requests: Sequence[MPI.Request]) -> None:
         """Let what `post` or `ibcast` began go on as far as it can, for a moment, in the midst of long work. It must be completed still."""
         MPI.Request.Testall(list(requests))
 
+    @_or_lost
     def complete_patiently(self, requests: Sequence[MPI.Request]) -> None:
         """As `complete`, for what takes another rank long: leaves the core to others meanwhile."""
         pending, nap, until = list(requests), 0.00002, time.monotonic() + _EAGER
@@ -244,20 +313,22 @@ class Mesh:
 
     # -- one to all, all to one ----------------------------------------------------------------------------------------------------
 
+    @_or_lost
     def bcast(self, array: Array, root: int) -> Array:
         """Fill a contiguous array with the root's. One Bcast for each GiB."""
         if self.size > 1:
             self.traffic.note("bcast", array.nbytes if self.rank == root else 0)
             for piece in _pieces(_raw(array)):
-                self._comm.Bcast(piece, root)
+                self.comm.Bcast(piece, root)
         return array
 
+    @_or_lost
     def ibcast(self, array: Array, root: int) -> list[MPI.Request]:
         """As `bcast`, to be completed by the caller. One Ibcast for each GiB."""
         if self.size == 1:
             return []
         self.traffic.note("bcast", array.nbytes if self.rank == root else 0)
-        return [self._comm.Ibcast(piece, root) for piece in _pieces(_raw(array))]
+        return [self.comm.Ibcast(piece, root) for piece in _pieces(_raw(array))]
 
     def gather(self, block: Array, sizes: Sequence[int], root: int) -> Array | None:
         """Blocks of rows, ``sizes[i]`` from rank i, one after another at the root; None elsewhere. size - 1 messages.
@@ -287,6 +358,7 @@ class Mesh:
         self.complete(pending)
         return block
 
+    @_or_lost
     def allgather(self, block: Array, sizes: Sequence[int]) -> Array:
         """Blocks of rows, ``sizes[i]`` from rank i, one after another on every rank. One Allgatherv.
 
@@ -301,7 +373,7 @@ class Mesh:
             unit = whole.nbytes // max(1, len(whole))
             self.traffic.note("allgather", block.nbytes)
             counts, displacements = [n * unit for n in sizes], [b * unit for b in bounds[:-1]]
-            self._comm.Allgatherv([_raw(block), MPI.BYTE], [_raw(whole), counts, displacements, MPI.BYTE])
+            self.comm.Allgatherv([_raw(block), MPI.BYTE], [_raw(whole), counts, displacements, MPI.BYTE])
             return whole
         others = [peer for peer in range(self.size) if peer != self.rank]
         pending = self.post([(peer, block) for peer in others], [(peer, whole[bounds[peer] : bounds[peer + 1]]) for peer in others])
@@ -311,11 +383,12 @@ class Mesh:
 
     # -- reductions ----------------------------------------------------------------------------------------------------------------
 
-    def fold(self, array: Array, op: Operation, present: Sequence[bool] | None = None, *, whole: bool = False) -> Array:
+    @_or_lost
+    def fold(self, array: Array, op: Operation, present: Sequence[bool] | None = None) -> Array:
         """Combine the arrays of all ranks, of one shape and dtype, element by element: the same bits on every rank.
 
-        ``op(a, b)`` must be associative, up to rounding. Ranks that are not ``present`` have nothing to say (what they give is not looked
-        at); one must be. ``whole``: the operation needs whole arrays, not elements alone.
+        ``op(a, b)`` must be associative and commutative, up to rounding. Ranks that are not ``present`` have nothing to say (what they give
+        is not looked at); one must be.
 
         MPI's own Allreduce promises no equal bits, knows fewer types, and is slow for long arrays. Instead: for short ones an Allgather,
         combined in rank order; for long ones a pairwise reduce-scatter and an Allgatherv (Thakur, Rabenseifner, Gropp, "Optimization of
@@ -323,19 +396,19 @@ class Mesh:
         """
         if self.size == 1:
             return array
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
         if present is not None and all(present):
             present = None
         if array.nbytes * self.size <= _GATHERED_UP_TO:
             self.traffic.note("allgather", array.nbytes)
             all_ = np.empty((self.size, *array.shape), array.dtype)
-            self._comm.Allgather([_raw(array), MPI.BYTE], [_raw(all_), MPI.BYTE])
+            self.comm.Allgather([_raw(array), MPI.BYTE], [_raw(all_), MPI.BYTE])
             parts = [all_[i] for i in range(self.size) if present is None or present[i]]
             return np.asarray(functools.reduce(op, parts), array.dtype)
-        if whole or present is not None or array.nbytes < _SCATTERED_FROM or array.size < self.size:
+        if array.nbytes < _SCATTERED_FROM or array.size < self.size:
             return self.bcast(self._fold_to_first(array, op, present), 0)
         sizes = [array.size * (i + 1) // self.size - array.size * i // self.size for i in range(self.size)]
-        return self.allgather(self.fold_scatter(array.reshape(-1), op, sizes), sizes).reshape(array.shape)
+        return self.allgather(self.fold_scatter(array.reshape(-1), op, sizes, present), sizes).reshape(array.shape)
 
     def _fold_to_first(self, array: Array, op: Operation, present: Sequence[bool] | None) -> Array:
         """The combination at rank 0, by a binomial tree; anything elsewhere."""
@@ -356,16 +429,21 @@ class Mesh:
             step *= 2
         return result if self.rank == 0 else np.empty_like(array)
 
-    def fold_scatter(self, array: Array, op: Operation, sizes: Sequence[int]) -> Array:
-        """As `fold`, but each rank gets its ``sizes[rank]`` rows of the result only. size - 1 rounds of one message each way."""
-        bounds = starts(tuple(sizes))
+    def fold_scatter(self, array: Array, op: Operation, sizes: Sequence[int], present: Sequence[bool] | None = None) -> Array:
+        """As `fold`, but each rank gets its ``sizes[rank]`` rows of the result only, and ``op`` must not mind the order.
+
+        size - 1 rounds of one message each way.
+        """
+        bounds, there = starts(tuple(sizes)), [True] * self.size if present is None else present
         mine = array[bounds[self.rank] : bounds[self.rank + 1]]
-        result = mine.copy()
+        result = mine.copy() if there[self.rank] else None
         for distance in range(1, self.size):
             to, source = (self.rank + distance) % self.size, (self.rank - distance) % self.size
             come = np.empty_like(mine, order="C")
-            self.exchange([(to, np.ascontiguousarray(array[bounds[to] : bounds[to + 1]]))], [(source, come)])
-            result = op(result, come)
+            given = [(to, np.ascontiguousarray(array[bounds[to] : bounds[to + 1]]))] if there[self.rank] else []
+            self.exchange(given, [(source, come)] if there[source] else [])
+            if there[source]:
+                result = come if result is None else op(result, come)
         return np.asarray(result, array.dtype)
 
     def before(self, array: Array, op: Operation, present: Sequence[bool] | None = None) -> Array | None:
@@ -384,8 +462,8 @@ _unknown: Iterator[int] = iter(range(-1, -(2**62), -1))
 
 @functools.cache
 def _keyval() -> int:
-    """The attribute by which a communicator knows its mesh."""
-    return MPI.Comm.Create_keyval()
+    """The attribute by which a communicator knows its mesh, and the mesh learns that it is freed."""
+    return MPI.Comm.Create_keyval(delete_fn=lambda comm, _, mesh: mesh._forget(MPI._handleof(comm)))
 
 
 def _members(comm: MPI.Intracomm) -> tuple[int, ...]:
@@ -404,8 +482,24 @@ def current() -> Mesh:
 
 
 def as_mesh(comm: Any) -> Mesh:
-    """The mesh of a communicator, or the current one for None."""
-    return current() if comm is None else comm if isinstance(comm, Mesh) else Mesh.of(comm)
+    """The mesh of a communicator, or the current one for None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        it is no communicator of one group of ranks; this rank is not in it.
+    """
+    if comm is None or isinstance(comm, Mesh):
+        return current() if comm is None else comm
+    if not isinstance(comm, MPI.Intracomm):
+        raise TypeError(f"comm is a communicator of mpi4py, of one group of ranks; not {comm!r}")
+    if comm == MPI.COMM_NULL:
+        raise ValueError("this rank is not in the communicator: let only those call this that are")
+    mesh = Mesh.of(comm)
+    if here.communicator is not None and comm != here.communicator():
+        mesh._users.pop(MPI._handleof(comm), None)
+        mesh._users[MPI._handleof(comm)] = mesh.comm
+    return mesh
 
 
 def counted(traffic: Traffic) -> Mapping[str, tuple[int, int]]:

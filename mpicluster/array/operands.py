@@ -15,7 +15,20 @@ from mpicluster.array.limits import REPLICATED_UP_TO
 from mpicluster.array.mesh import Mesh, current
 from mpicluster.array.redistribute import redistribute
 
-__all__ = ["apply", "as_dist", "block_for", "mesh_of", "normal_axes", "normal_axis", "replicated"]
+__all__ = [
+    "apply",
+    "as_dist",
+    "block_for",
+    "blocks_for",
+    "broadcast",
+    "common_layout",
+    "is_scalar",
+    "mesh_of",
+    "namespace_of",
+    "normal_axes",
+    "normal_axis",
+    "replicated",
+]
 
 
 def mesh_of(*operands: Any) -> Mesh:
@@ -45,14 +58,20 @@ def mesh_of(*operands: Any) -> Mesh:
 
 
 def replicated(mesh: Mesh, value: Any, dtype: Any = None) -> DistArray:
-    """An array of what every rank has, as it is."""
-    block = np.asarray(value, dtype)
-    return DistArray(mesh, Replicated(), block.shape, block)
+    """An array of what every rank has, as it is: a number, nested sequences, an array of NumPy's or of another library."""
+    foreign = dtype is None and not isinstance(value, np.ndarray | np.generic) and hasattr(value, "__array_namespace__")
+    block = value if foreign else blocks.as_numbers(value, dtype)
+    return DistArray(mesh, Replicated(), tuple(block.shape), block)
 
 
 def as_dist(value: Any, mesh: Mesh) -> DistArray:
     """An operand as an array: Python's and NumPy's values are replicated, being the same on every rank."""
     return value if isinstance(value, DistArray) else replicated(mesh, value)
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether it is a number of Python's, which has no type of its own among arrays. NumPy's have one."""
+    return isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic)
 
 
 def normal_axis(axis: int, ndim: int) -> int:
@@ -88,7 +107,22 @@ def normal_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
 # -- elementwise -----------------------------------------------------------------------------------------------------------------------
 
 
-def _common_layout(arrays: Sequence[DistArray], shape: Shape, mesh: Mesh) -> Layout:
+def broadcast(*shapes: Shape) -> Shape:
+    """The shape to which these broadcast.
+
+    Raises
+    ------
+    ValueError
+        there is none.
+    """
+    try:
+        return shapes[0] if all(s == shapes[0] for s in shapes) else np.broadcast_shapes(*shapes)
+    except ValueError:
+        told = " ".join(str(s).replace(" ", "") for s in shapes)
+        raise ValueError(f"operands could not be broadcast together with shapes {told}") from None
+
+
+def common_layout(arrays: Sequence[DistArray], shape: Shape, mesh: Mesh) -> Layout:
     """In which layout the result of an elementwise function of these lies: that of the first that is divided and has its shape."""
     divided = [x for x in arrays if not isinstance(x.layout, Replicated)]
     if not divided:
@@ -122,36 +156,57 @@ def block_for(x: DistArray, layout: Layout, shape: Shape) -> Any:
     else:  # rows and columns of those of a replicated operand that are not broadcast
         whole = x.replicate().local
         runs = layout.runs(shape, mesh.size, mesh.rank)[missing:]
-        return whole[np.ix_(*([0] if n == 1 else [i for lo, hi in r for i in range(lo, hi)] for n, r in zip(x.shape, runs, strict=True)))]
+        chosen = [[range(1)] if n == 1 else [range(lo, hi) for lo, hi in r] for n, r in zip(x.shape, runs, strict=True)]
+        return blocks.like(whole, blocks.host(whole)[blocks.place(chosen)])
     if isinstance(x.layout, Replicated) and isinstance(target, Block):  # a view will do
         bounds = target.bounds(x.shape, mesh.size)
-        return x.local[(slice(None),) * target.axis + (slice(bounds[mesh.rank], bounds[mesh.rank + 1]),)]
+        mine = (slice(None),) * target.axis + (slice(bounds[mesh.rank], bounds[mesh.rank + 1]),)
+        return blocks.like(x.local, blocks.host(x.local)[mine])
     return redistribute(mesh, x.local, x.shape, x.layout, target.settled(x.shape, mesh.size))
 
 
-def apply(function: Callable[..., Any], *operands: Any) -> Any:
-    """A function of blocks that broadcasts like NumPy's, of arrays; a tuple of arrays if it returns one.
+def blocks_for(operands: Sequence[Any], layout: Layout, shape: Shape) -> list[Any]:
+    """This rank's blocks of arrays, such that they broadcast with that of an array of ``shape`` in ``layout``, and are of one library.
+
+    Python's numbers stay what they are. May communicate.
+    """
+    held = [
+        x if not isinstance(x, DistArray) else x.local if x.layout == layout and x.shape == shape else block_for(x, layout, shape)
+        for x in operands
+    ]
+    foreign = next((b for b in held if type(b) is not np.ndarray and not is_scalar(b)), None)
+    return held if foreign is None else [blocks.like(foreign, b) if type(b) is np.ndarray else b for b in held]
+
+
+def apply(function: Callable[..., Any] | str, *operands: Any) -> Any:
+    """A function of blocks that broadcasts like NumPy's, of arrays; a tuple of arrays if it returns one. ``function`` may be the name of
+    one of NumPy's, or of the namespace that other blocks have.
 
     No message if the arrays have one layout, or all but one are replicated. Else the others are brought to the layout of the first that
     has the shape of the result. Python scalars are handed on as they are.
-    """
+    """  # fmt: skip
     mesh = mesh_of(*operands)
-    given = [as_dist(x, mesh) if isinstance(x, np.ndarray) else x for x in operands]
+    given = [x if isinstance(x, DistArray) or is_scalar(x) else as_dist(x, mesh) for x in operands]
     arrays = [x for x in given if isinstance(x, DistArray)]
-    if len(arrays) == 1:
-        only = arrays[0]
-        shape, layout = only.shape, only.layout
-        result = function(*(x.local if x is only else x for x in given))
+    if not arrays:
+        given[0] = as_dist(given[0], mesh)
+        arrays = given[:1]
+    shape, layout = arrays[0].shape, arrays[0].layout
+    if any(x.shape != shape or x.layout != layout for x in arrays):
+        shape = broadcast(*(x.shape for x in arrays))
+        layout = common_layout(arrays, shape, mesh)
+    held = blocks_for(given, layout, shape)
+    if callable(function):
+        result = function(*held)
     else:
-        shape = np.broadcast_shapes(*(x.shape for x in arrays))
-        layout = _common_layout(arrays, shape, mesh)
-        fitting = [block_for(x, layout, shape) if isinstance(x, DistArray) else x for x in given]
-        result = function(*fitting)
+        block = next(b for b in held if not is_scalar(b))
+        result = getattr(np if type(block) is np.ndarray else blocks.namespace(block), function)(*held)
     if isinstance(result, tuple):
         return tuple(DistArray(mesh, layout, shape, r) for r in result)
     return DistArray(mesh, layout, shape, result)
 
 
 def namespace_of(*operands: Any) -> Any:
-    """The namespace of the blocks of the first array among the operands; NumPy's if there is none."""
-    return next((blocks.namespace(x.local) for x in operands if isinstance(x, DistArray)), blocks.numpy_namespace)
+    """The namespace of the blocks of the first array among the operands whose blocks are not NumPy's; else NumPy's."""
+    names = (blocks.namespace(x.local) for x in operands if isinstance(x, DistArray) and type(x.local) is not np.ndarray)
+    return next(names, blocks.numpy_namespace)

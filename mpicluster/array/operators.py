@@ -20,7 +20,9 @@ _UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise
 
 
 def _operand(value: Any) -> bool:
-    return isinstance(value, Operators | bool | int | float | complex | np.ndarray | np.generic)
+    return isinstance(value, Operators | bool | int | float | complex | np.ndarray | np.generic | list | tuple) or (
+        hasattr(value, "__array_namespace__")
+    )
 
 
 class Operators:
@@ -58,6 +60,16 @@ class Operators:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._functions.set_item(self, key, value)
+
+    def __divmod__(self, other: Any) -> Any:
+        return (self // other, self % other) if _operand(other) else NotImplemented
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return (other // self, other % self) if _operand(other) else NotImplemented
+
+    def __format__(self, spec: str) -> str:
+        """Of an array without dimensions, as of its element."""
+        return format(self.item(), spec) if spec and not self.ndim else format(str(self), spec)  # type: ignore[attr-defined]
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """NumPy's ufuncs, block by block."""

@@ -1,70 +1,61 @@
-"""Where elements are: the largest and smallest, those that are not zero, and where others would be in a sorted array."""
+"""Where elements are: the largest and smallest, those that are not zero, and where others are or would be in a sorted array."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from mpicluster.array import local as blocks
 from mpicluster.array.darray import DistArray, wrap
-from mpicluster.array.layout import Block, Replicated
+from mpicluster.array.layout import Block, Replicated, block_sizes
+from mpicluster.array.limits import REPLICATED_UP_TO
 from mpicluster.array.manipulation import reshape
+from mpicluster.array.merging import Host, Ints
+from mpicluster.array.mesh import Mesh
 from mpicluster.array.operands import as_dist, mesh_of, normal_axis
-from mpicluster.array.statistics import with_block_layout, without_axes
+from mpicluster.array.sorting import sort
+from mpicluster.array.statistics import folded, with_block_layout, without_axes
 
-__all__ = ["argmax", "argmin", "isin", "nonzero", "searchsorted"]
+__all__ = ["argmax", "argmin", "isin", "nonzero", "rank_by_rank", "searchsorted"]
 
-
-def _extreme_index(x: Any, axis: int | None, keepdims: bool, name: str) -> DistArray:
-    x = with_block_layout(as_dist(x, mesh_of(x)))
-    if axis is None:
-        ndim = x.ndim
-        found = _extreme_index(reshape(x, (-1,)), 0, False, name)
-        return reshape(found, (1,) * ndim) if keepdims else found
-    along = normal_axis(axis, x.ndim)
-    if not x.shape[along]:
-        raise ValueError(f"attempt to get {name} of an empty sequence")
-    data = blocks.host(x.local)
-    best = getattr(np, name)
-    if not isinstance(x.layout, Block) or x.layout.axis != along:
-        shape = tuple(1 if i == along else n for i, n in enumerate(x.shape))
-        result = DistArray(x.mesh, x.layout, shape, blocks.like(x.local, best(data, axis=along, keepdims=True).astype(np.int64)))
-    else:
-        result = _across_ranks(x, data, along, best)
-    return result if keepdims else without_axes(result, (along,))
+#: So many elements may always be asked of one rank at once, even if that is more than its share.
+_ASKED_AT_ONCE = 1 << 16
 
 
-def _across_ranks(x: DistArray, data: Any, axis: int, best: Any) -> DistArray:
-    """The first of the best of all ranks: the best of each and its index are gathered. One Allgather of the size of the result."""
-    mesh, layout = x.mesh, x.layout
+def rank_by_rank(x: DistArray) -> tuple[DistArray, int]:
+    """The array such that in C order the elements of each rank follow those of the one before, and how many come before this rank's.
+
+    It is ``x`` itself if all axes before the divided one have one index; else a vector of its elements, which are moved.
+    """
+    layout = x.layout
+    if isinstance(layout, Replicated):
+        return x, 0
     assert isinstance(layout, Block)
-    bounds = layout.bounds(x.shape, mesh.size)
-    present = [bounds[r + 1] > bounds[r] for r in range(mesh.size)]
-    shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
-    pair = np.zeros(shape, [("value", x.dtype), ("index", np.int64)])
-    if data.shape[axis]:
-        index = best(data, axis=axis, keepdims=True)
-        pair["value"] = np.take_along_axis(data, index, axis)
-        pair["index"] = index + bounds[mesh.rank]
+    if x.mesh.size > 1 and math.prod(x.shape[: layout.axis]) > 1:
+        x = reshape(x, (-1,))
+        layout = x.layout
+        assert isinstance(layout, Block)
+    return x, layout.bounds(x.shape, x.mesh.size)[x.mesh.rank] * math.prod(x.shape[layout.axis + 1 :])
 
-    def first_of_best(a: Any, b: Any) -> Any:
-        """``a`` has lower indices. The best of the two values: position 1 only if it is truly better."""
-        second = best(np.stack([a["value"], b["value"]]), axis=0) == 1
-        return np.where(second, b, a)
 
-    return DistArray(mesh, Replicated(), shape, mesh.fold(pair, first_of_best, present)["index"].copy())
+# -- extremes --------------------------------------------------------------------------------------------------------------------------
 
 
 def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> DistArray:
-    """The index of the first largest element along an axis, of the flat array for None; of the first NaN, if there is one.
+    """The index of the first largest element along an axis, of the array in C order for None; of the first NaN, if there is one. int64.
 
-    Along the divided axis: one fold of the size of the result. int64.
+    Along the divided axis, or for None: one fold of the size of the result, of pairs of value and index; replicated, or divided if it is
+    large. Else no message, and divided as ``x``.
 
     Raises
     ------
     ValueError
         there are no elements.
+    numpy.exceptions.AxisError
+        there is no such axis.
     """
     return _extreme_index(x, axis, keepdims, "argmax")
 
@@ -74,10 +65,52 @@ def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Dis
     return _extreme_index(x, axis, keepdims, "argmin")
 
 
-def nonzero(x: Any, /) -> tuple[DistArray, ...]:
-    """The indices of the elements that are not zero, in C order: for each axis an int64 vector, in even blocks. One Allgather of counts.
+def _extreme_index(x: Any, axis: int | None, keepdims: bool, name: str) -> DistArray:
+    x = with_block_layout(as_dist(x, mesh_of(x)))
+    axes = tuple(range(x.ndim)) if axis is None else (normal_axis(axis, x.ndim),)
+    if 0 in (x.shape[a] for a in axes):
+        raise ValueError(f"attempt to get {name} of an empty sequence")
+    best, data, layout = getattr(np, name), blocks.host(x.local), x.layout
+    shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    if isinstance(layout, Block) and layout.axis in axes:
+        present = [n > 0 for n in layout.parts(x.shape, x.mesh.size)]
+        pair = np.zeros(shape, [("value", data.dtype), ("index", np.int64)])
+        if present[x.mesh.rank]:
+            pair["value"], pair["index"] = _extreme(x, data, axis, best)
+        pair, layout = folded(x.mesh, pair, lambda a, b: _better(a, b, best), present)
+        index = np.ascontiguousarray(pair["index"])
+    else:
+        index = np.asarray(best(data, axis=axis, keepdims=True), np.int64).reshape(layout.local_shape(shape, x.mesh.size, x.mesh.rank))
+    result = DistArray(x.mesh, layout, shape, blocks.like(x.local, index))
+    return result if keepdims else without_axes(result, axes)
 
-    Arrays that are divided along another axis than the first are brought to blocks of that.
+
+def _extreme(x: DistArray, data: Host, axis: int | None, best: Any) -> tuple[Any, Any]:
+    """The best of this rank's block, and their indices in the whole array."""
+    assert isinstance(x.layout, Block)
+    first = x.layout.bounds(x.shape, x.mesh.size)[x.mesh.rank]
+    if axis is not None:
+        index = best(data, axis=axis, keepdims=True)
+        return np.take_along_axis(data, index, axis), index + first
+    at = np.unravel_index(best(data), data.shape)
+    return data[at], np.ravel_multi_index([i + first * (a == x.layout.axis) for a, i in enumerate(at)], x.shape)
+
+
+def _better(a: Host, b: Host, best: Any) -> Host:
+    """The better of pairs of value and index; of equal ones that of the lower index."""
+    later = b["index"] < a["index"]
+    low, high = np.where(later, b, a), np.where(later, a, b)
+    return np.where(best(np.stack([low["value"], high["value"]]), axis=0) == 1, high, low)
+
+
+# -- what is not zero ------------------------------------------------------------------------------------------------------------------
+
+
+def nonzero(x: Any, /) -> tuple[DistArray, ...]:
+    """The indices of the elements that are not zero, in C order: for each axis an int64 vector, in even blocks; replicated if ``x`` is.
+
+    One Allgather of counts, and one exchange of 8 bytes for each index that is not where even blocks have it. Where the axes before the
+    divided one have more than one index, the array is brought to blocks in C order first, each element at most once. Memory: the vectors.
 
     Raises
     ------
@@ -87,46 +120,137 @@ def nonzero(x: Any, /) -> tuple[DistArray, ...]:
     x = with_block_layout(as_dist(x, mesh_of(x)))
     if not x.ndim:
         raise ValueError("nonzero is not defined for arrays without dimensions: reshape(x, (1,)) has one")
-    mesh = x.mesh
-    if isinstance(x.layout, Replicated):
-        return tuple(DistArray(mesh, Replicated(), i.shape, i) for i in np.nonzero(blocks.host(x.local)))
-    x = x if isinstance(x.layout, Block) and x.layout.axis == 0 else x.redistribute(Block(0))
-    assert isinstance(x.layout, Block)
-    found = list(np.nonzero(blocks.host(x.local)))
-    found[0] = found[0] + x.layout.bounds(x.shape, mesh.size)[mesh.rank]
-    sizes = tuple(int(n) for n in mesh.gather_ints(found[0].size)[:, 0])
-    return tuple(wrap(mesh, Block(0, sizes), (sum(sizes),), i.astype(np.int64, copy=False)).redistribute(Block(0)) for i in found)
+    lines, start = rank_by_rank(x)
+    data = blocks.host(lines.local)
+    found: Any = np.nonzero(data)
+    if not isinstance(lines.layout, Replicated):
+        flat = (np.ravel_multi_index(found, data.shape) if data.size else np.empty(0, np.int64)) + start
+        sizes = tuple(int(n) for n in x.mesh.gather_ints(flat.size)[:, 0])
+        even = wrap(x.mesh, Block(0, sizes), (sum(sizes),), flat).redistribute(Block(0))
+        found = np.unravel_index(even.local, x.shape) if x.size else (even.local,) * x.ndim
+        return tuple(DistArray(x.mesh, even.layout, even.shape, blocks.like(x.local, index)) for index in found)
+    return tuple(DistArray(x.mesh, lines.layout, index.shape, blocks.like(x.local, index)) for index in found)
+
+
+# -- elements of others ----------------------------------------------------------------------------------------------------------------
 
 
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> DistArray:
-    """Where the elements of ``x2`` would be in the sorted vector ``x1``: before (``"left"``) or after those that are equal.
+    """Where the elements of ``x2`` would be in the sorted vector ``x1``: before (``"left"``) or after (``"right"``) those that are equal.
 
-    Each rank looks in its part of ``x1`` for all of ``x2``, and what is found is summed up: one Allgatherv of ``x2``, and one fold of its
-    size; memory: all of ``x2`` on each rank. With ``x1`` replicated: no message.
+    int64, of the shape of ``x2`` and divided as it is. ``sorter``: the indices that sort ``x1``; these elements are fetched first.
+
+    With ``x1`` replicated: no message. Up to 64 MiB (`limits.REPLICATED_UP_TO`): one Allgatherv of it. Larger, with ``x2`` replicated: one
+    fold of its size. Both divided: each element is asked of the rank that holds its place, and the answer comes back, in two exchanges;
+    in more, so that no rank is asked for more than about its share at once. Memory: 4 blocks of ``x2``.
+
+    Raises
+    ------
+    ValueError
+        ``side`` is another; ``x1`` or ``sorter`` is no vector, or they are not of one length.
+    TypeError
+        ``sorter`` is not of integers.
     """
     if side not in ("left", "right"):
         raise ValueError(f"side must be 'left' or 'right', not {side!r}")
     mesh = mesh_of(x1, x2, sorter)
     table, wanted = with_block_layout(as_dist(x1, mesh)), with_block_layout(as_dist(x2, mesh))
     if table.ndim != 1:
-        raise ValueError("x1 must have one dimension")
+        raise ValueError(f"x1 must be a vector, not of shape {table.shape}")
     if sorter is not None:
-        from mpicluster.array.indexing import take
-
-        table = with_block_layout(take(table, sorter, axis=0))
+        table = _in_order(table, as_dist(sorter, mesh))
     find: Any = np.searchsorted
+
+    def places(elements: Host, part: Host) -> Ints:
+        return np.asarray(find(part, elements, side=side), np.int64)
+
+    if table.nbytes <= REPLICATED_UP_TO or mesh.size == 1:
+        table = table.replicate()
+    data = blocks.host(wanted.local)
     if isinstance(table.layout, Replicated):
-        index = find(blocks.host(table.local), blocks.host(wanted.local), side=side).astype(np.int64)
-        return DistArray(mesh, wanted.layout, wanted.shape, index)
-    # in a sorted vector, what is before an element in all is what is before it in each block
-    counts = np.asarray(find(blocks.host(table.local), blocks.host(wanted.replicate().local), side=side), np.int64)
-    index = mesh.fold(counts.reshape(-1), np.add).reshape(wanted.shape)
-    return DistArray(mesh, Replicated(), wanted.shape, index).redistribute(wanted.layout)
+        index = places(data, blocks.host(table.local))
+    elif isinstance(wanted.layout, Replicated):  # what is before an element in all is what is before it in each block
+        index = mesh.fold(places(data, blocks.host(table.local)), np.add)
+    else:
+        even = table.redistribute(Block(0))
+        first = block_sizes(even.size, mesh.size)
+        part, start = blocks.host(even.local), sum(first[: mesh.rank])
+        owner = _owners(even, data.reshape(-1), side)
+        index = np.full(owner.shape, table.size, np.int64)
+        _ask(mesh, owner, data.reshape(-1), index, lambda elements: places(elements, part) + start)
+        index = index.reshape(data.shape)
+    return DistArray(mesh, wanted.layout, wanted.shape, blocks.like(wanted.local, index))
+
+
+def _in_order(x: DistArray, sorter: DistArray) -> DistArray:
+    from mpicluster.array.indexing import take
+
+    if np.dtype(sorter.dtype).kind not in "iu":
+        raise TypeError("sorter must only contain integers")
+    if sorter.shape != x.shape:
+        raise ValueError(f"sorter must be of the shape of x1, {x.shape}, not {sorter.shape}")
+    return with_block_layout(take(x, sorter, axis=0))
 
 
 def isin(x1: Any, x2: Any, /, *, invert: bool = False) -> DistArray:
-    """Whether each element of ``x1`` is among those of ``x2``, which is replicated: at most one Allgatherv. Divided as ``x1``."""
+    """Whether each element of ``x1`` is among those of ``x2`` (is not, with ``invert``); NaN never is. bool, divided as ``x1``.
+
+    With ``x2`` replicated: no message. Up to 64 MiB (`limits.REPLICATED_UP_TO`): one Allgatherv of it. Larger, with ``x1`` replicated: one
+    fold of its size. Both divided: ``x2`` is sorted, and each element is asked of the rank that holds its like, as in `searchsorted`.
+    Memory: up to 64 MiB; or 4 blocks of ``x1`` and of ``x2``.
+    """
     mesh = mesh_of(x1, x2)
     x, among = as_dist(x1, mesh), as_dist(x2, mesh)
-    found = np.isin(blocks.host(x.local), blocks.host(among.replicate().local), invert=invert)
-    return DistArray(mesh, x.layout, x.shape, np.asarray(found))
+    if among.nbytes <= REPLICATED_UP_TO or mesh.size == 1:
+        among = among.replicate()
+    data, others = blocks.host(x.local), blocks.host(among.local)
+    if isinstance(among.layout, Replicated):
+        found = np.asarray(np.isin(data, others))
+    elif isinstance(x.layout, Replicated):
+        found = mesh.fold(np.asarray(np.isin(data, others)), np.logical_or)
+    else:
+        distinct = np.unique(others)
+        sizes = tuple(int(n) for n in mesh.gather_ints(distinct.size)[:, 0])
+        even = sort(wrap(mesh, Block(0, sizes), (sum(sizes),), distinct))
+        part = blocks.host(even.local)
+        found = np.zeros(data.size, bool)
+        owner = _owners(even, data.reshape(-1), "left")
+        _ask(mesh, owner, data.reshape(-1), found, lambda elements: part[np.searchsorted(part, elements)] == elements)
+        found = found.reshape(data.shape)
+    return DistArray(mesh, x.layout, x.shape, blocks.like(x.local, ~found if invert else found))
+
+
+def _owners(x: DistArray, elements: Host, side: Any) -> Ints:
+    """The rank in whose block of a sorted vector, in even blocks, each element has its place; size for those after all. One Allgather."""
+    held = [min(n, 1) for n in block_sizes(x.size, x.mesh.size)]
+    lasts = x.mesh.allgather(blocks.host(x.local)[-1:], held)
+    owner = np.searchsorted(lasts, elements, side=side)
+    owner[owner == len(lasts)] = x.mesh.size
+    return owner
+
+
+def _ask(mesh: Mesh, owner: Ints, elements: Host, answers: Host, answer: Callable[[Host], Host]) -> None:
+    """Set ``answers`` of elements to what the owner of each finds, where there is such a rank.
+
+    One Allgather of size numbers, and an exchange there and one back, of at most size - 1 messages each way; in several rounds if a rank
+    would be asked for more than twice its share of the elements. ``answer`` must not fail for elements of others.
+    """
+    order = np.argsort(owner, kind="stable")
+    counts = np.bincount(owner, minlength=mesh.size)[: mesh.size]
+    asked = mesh.gather_ints(*counts)
+    allowed = max(_ASKED_AT_ONCE, 2 * int(asked.sum()) // mesh.size)
+    rounds = -(-int(asked.sum(axis=0).max()) // allowed)
+    others = [r for r in range(mesh.size) if r != mesh.rank]
+    begins = np.cumsum(counts) - counts
+    for i in range(rounds):
+        lo, hi = asked * i // rounds, asked * (i + 1) // rounds
+        mine = [order[b + n : b + m] for b, n, m in zip(begins, lo[mesh.rank], hi[mesh.rank], strict=True)]
+        due = (hi - lo)[:, mesh.rank]
+        come = {r: np.empty(due[r], elements.dtype) for r in others if due[r]}
+        mesh.exchange([(r, elements[mine[r]]) for r in others if len(mine[r])], list(come.items()))
+        back = {r: np.empty(len(mine[r]), answers.dtype) for r in others if len(mine[r])}
+        mesh.exchange([(r, np.asarray(answer(come[r]), answers.dtype)) for r in come], list(back.items()))
+        if len(mine[mesh.rank]):
+            back[mesh.rank] = np.asarray(answer(elements[mine[mesh.rank]]), answers.dtype)
+        for r, values in back.items():
+            answers[mine[r]] = values

@@ -1,4 +1,8 @@
-"""The distinct elements of an array. Of a divided one: sorted with their indices (see `sorting`), each compared with the one before."""
+"""The distinct elements of an array.
+
+Each rank finds those of its block, and only these are merged (see `merging`), and compared with their neighbours. Of a replicated array,
+what is found is replicated.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,12 @@ import numpy as np
 
 from mpicluster.array import local as blocks
 from mpicluster.array.darray import DistArray, wrap
-from mpicluster.array.layout import Block, Replicated
+from mpicluster.array.layout import Block, Layout, Replicated, block_sizes
 from mpicluster.array.manipulation import reshape
+from mpicluster.array.merging import Host, Ints, merge
 from mpicluster.array.operands import as_dist, mesh_of
-from mpicluster.array.sorting import sorted_pairs
-from mpicluster.array.statistics import cumulative_sum, with_block_layout
+from mpicluster.array.searching import rank_by_rank
+from mpicluster.array.statistics import with_block_layout
 
 __all__ = ["unique_all", "unique_counts", "unique_inverse", "unique_values"]
 
@@ -41,97 +46,122 @@ class UniqueInverseResult(NamedTuple):
 
 
 def unique_all(x: Any, /) -> UniqueAllResult:
-    """The distinct elements, rising; the index of the first of each in the flat array; for each element the place of its like; how many.
+    """The distinct elements; the index of the first of each in the array in C order; for each element the place of its like; how many.
 
-    Each NaN is distinct from all others. The results are in even blocks; of a replicated array they are replicated. Cost: that of `sort`,
-    an Allgather, and an exchange of the size of the array for the inverse indices.
+    values
+        a vector in even blocks, rising; 0.0 and -0.0 are alike, each NaN is distinct from all others;
+    indices, counts
+        likewise, int64;
+    inverse_indices
+        int64, of the shape of ``x``, and divided as it is.
+
+    A few small Allgathers (see `merging`). Of what is distinct on each rank, value, index and count travel at most twice (to where
+    they belong in order, and to make blocks even), and the place comes back. Where the axes before the divided one have more than one
+    index, the whole array is brought to blocks in C order, and its inverse indices back. Memory: what is returned, and 6 times what is
+    distinct on a rank.
     """
     x = with_block_layout(as_dist(x, mesh_of(x)))
-    mesh = x.mesh
-    if isinstance(x.layout, Replicated) or mesh.size == 1:
-        found = np.unique(blocks.host(x.local), return_index=True, return_inverse=True, return_counts=True, equal_nan=False)
-        values, index, inverse, counts = (np.asarray(part) for part in found)
-        parts = [DistArray(mesh, Replicated(), a.shape, a) for a in (values, index.astype(np.int64), counts.astype(np.int64))]
-        back = DistArray(mesh, Replicated(), x.shape, inverse.reshape(x.shape).astype(np.int64))
-        return UniqueAllResult(parts[0], parts[1], back, parts[2])
-    flat = reshape(x, (-1,))
-    values_, order_ = sorted_pairs(flat if isinstance(flat.layout, Block) else flat.redistribute(Block(0)))
-    values, order = blocks.host(values_.local), blocks.host(order_.local)
-    begins = _begins(values_, values)
-    # the place of each element's like is how many have begun up to it, less one
-    place = cumulative_sum(DistArray(mesh, values_.layout, values_.shape, begins.astype(np.int64)))
-    sizes = tuple(int(n) for n in mesh.gather_ints(int(begins.sum()))[:, 0])
-    total = sum(sizes)
-    layout = Block(0, sizes)
-    distinct = wrap(mesh, layout, (total,), values[begins])
-    firsts = wrap(mesh, layout, (total,), order[begins])
-    bounds = Block(0).bounds(values_.shape, mesh.size)
-    starts = wrap(mesh, layout, (total,), np.flatnonzero(begins).astype(np.int64) + bounds[mesh.rank])
-    counts_ = _counts(starts, flat.size)
-    inverse_ = _inverse(order, blocks.host(place.local) - 1, flat)
-    even = Block(0)
-    return UniqueAllResult(distinct.redistribute(even), firsts.redistribute(even), reshape(inverse_, x.shape), counts_.redistribute(even))
-
-
-def _begins(x: DistArray, values: Any) -> Any:
-    """Whether each of sorted elements differs from the one before, which may be on another rank."""
-    mesh = x.mesh
-    last = np.zeros(1, values.dtype)
-    if len(values):
-        last = values[-1:]
-    lasts = mesh.allgather(np.ascontiguousarray(last), [1] * mesh.size)
-    sizes = Block(0).parts(x.shape, mesh.size)
-    differs = np.ones(len(values), bool)
-    differs[1:] = values[1:] != values[:-1]
-    before = [r for r in range(mesh.rank) if sizes[r]]
-    if len(values) and before:
-        differs[0] = bool(values[0] != lasts[before[-1]])
-    return differs
-
-
-def _counts(starts: DistArray, n: int) -> DistArray:
-    """From where each run begins, how long it is."""
-    from mpicluster.array.manipulation import concat
-    from mpicluster.array.statistics import diff
-
-    end = DistArray(starts.mesh, Replicated(), (1,), np.array([n], np.int64))
-    return diff(concat([starts, end]))
-
-
-def _inverse(order: Any, place: Any, flat: DistArray) -> DistArray:
-    """``place`` of each sorted element, sent to where the element was."""
-    mesh = flat.mesh
-    size, me = mesh.size, mesh.rank
-    bounds = np.asarray(Block(0).bounds(flat.shape, size))
-    owner = np.searchsorted(bounds, order, side="right") - 1
-    sequence = np.argsort(owner, kind="stable")
-    counts = np.bincount(owner, minlength=size).astype(np.int64)
-    due = mesh.alltoall_ints(counts)
-    pairs = np.ascontiguousarray(np.stack([order, place], axis=1)[sequence])
-    out, into = np.concatenate([[0], np.cumsum(counts)]), np.concatenate([[0], np.cumsum(due)])
-    come = np.empty((int(due.sum()), 2), np.int64)
-    mesh.exchange(
-        [(p, pairs[out[p] : out[p + 1]]) for p in range(size) if p != me and counts[p]],
-        [(p, come[into[p] : into[p + 1]]) for p in range(size) if p != me and due[p]],
+    lines, start = rank_by_rank(x)
+    values, first, inverse, counts = np.unique(
+        blocks.host(lines.local), return_index=True, return_inverse=True, return_counts=True, equal_nan=False
     )
-    come[into[me] : into[me + 1]] = pairs[out[me] : out[me + 1]]
-    block = np.empty(int(bounds[me + 1] - bounds[me]), np.int64)
-    block[come[:, 0] - bounds[me]] = come[:, 1]
-    return DistArray(mesh, Block(0), flat.shape, block)
+    found = _Distinct(lines, values)
+    back = DistArray(x.mesh, lines.layout, lines.shape, found.places()[inverse].reshape(lines.local.shape))
+    if lines is not x:
+        back = reshape(back, x.shape).redistribute(x.layout)
+    return UniqueAllResult(found.values(), found.firsts(first + start), back, found.counts(counts))
 
 
 def unique_counts(x: Any, /) -> UniqueCountsResult:
-    """The distinct elements, rising, and how many there are of each; as `unique_all`."""
-    found = unique_all(x)
-    return UniqueCountsResult(found.values, found.counts)
+    """The distinct elements, and how many there are of each; as `unique_all`, but the array is not brought to other blocks."""
+    x = as_dist(x, mesh_of(x))
+    values, counts = np.unique(blocks.host(x.local), return_counts=True, equal_nan=False)
+    found = _Distinct(x, values)
+    return UniqueCountsResult(found.values(), found.counts(counts))
 
 
 def unique_inverse(x: Any, /) -> UniqueInverseResult:
-    """The distinct elements, rising, and for each element the place of its like; as `unique_all`."""
-    found = unique_all(x)
-    return UniqueInverseResult(found.values, found.inverse_indices)
+    """The distinct elements, and for each element the place of its like; as `unique_all`, but the array is not brought to other blocks."""
+    x = with_block_layout(as_dist(x, mesh_of(x)))
+    values, inverse = np.unique(blocks.host(x.local), return_inverse=True, equal_nan=False)
+    found = _Distinct(x, values)
+    return UniqueInverseResult(found.values(), DistArray(x.mesh, x.layout, x.shape, found.places()[inverse].reshape(x.local.shape)))
 
 
 def unique_values(x: Any, /) -> DistArray:
-    """The distinct elements, rising; as `unique_all`."""
-    return unique_all(x).values
+    """The distinct elements; as `unique_all`, but the array is not brought to other blocks."""
+    x = as_dist(x, mesh_of(x))
+    return _Distinct(x, np.unique(blocks.host(x.local), equal_nan=False)).values()
+
+
+class _Distinct:
+    """The distinct elements of an array, from those of each rank, which are in order. A few small Allgathers, and one exchange."""
+
+    def __init__(self, x: DistArray, values: Host) -> None:
+        self._of = x
+        self._replicated = isinstance(x.layout, Replicated)
+        if self._replicated:
+            self._values = values
+            return
+        mesh = x.mesh
+        sizes = [int(n) for n in mesh.gather_ints(len(values))[:, 0]]
+        self._merge = merge(mesh, values, sizes)
+        come = self._merge.carry(values)
+        self._order = np.argsort(come, stable=True)
+        merged = come[self._order]
+        #: whether each of the merged elements is the first of its like
+        self._begins = self._differs_from_the_one_before(merged, block_sizes(sum(sizes), mesh.size))
+        #: how many there are, on each rank
+        self._sizes = tuple(int(n) for n in mesh.gather_ints(int(self._begins.sum()))[:, 0])
+        self._values = merged[self._begins]
+
+    def _differs_from_the_one_before(self, merged: Host, sizes: tuple[int, ...]) -> Host:
+        """One message to the next rank."""
+        mesh, me = self._of.mesh, self._of.mesh.rank
+        before = np.empty(1, merged.dtype)
+        preceded = me > 0 and sizes[me] > 0
+        followed = me + 1 < mesh.size and sizes[me + 1] > 0
+        mesh.exchange([(me + 1, merged[-1:])] if followed else [], [(me - 1, before)] if preceded else [])
+        differs = np.ones(len(merged), bool)
+        differs[1:] = merged[1:] != merged[:-1]
+        if preceded:
+            differs[0] = merged[0] != before[0]
+        return differs
+
+    def _vector(self, part: Host) -> DistArray:
+        """What each rank has of its distinct elements, in even blocks."""
+        mesh, block = self._of.mesh, blocks.like(self._of.local, part)
+        if self._replicated:
+            return DistArray(mesh, Replicated(), part.shape, block)
+        layout: Layout = Block(0, self._sizes)
+        return wrap(mesh, layout, (sum(self._sizes),), block).redistribute(Block(0))
+
+    def values(self) -> DistArray:
+        """The elements, rising."""
+        return self._vector(self._values)
+
+    def firsts(self, index: Ints) -> DistArray:
+        """The index of the first of each element, from that on each rank; the indices on lower ranks are lower."""
+        return self._vector(index if self._replicated else self._merge.carry(index)[self._order][self._begins])
+
+    def counts(self, numbers: Ints) -> DistArray:
+        """How many there are of each element, from how many there are on each rank."""
+        if self._replicated:
+            return self._vector(numbers)
+        # what is alike may go on on the next ranks: until the first that is not
+        mesh = self._of.mesh
+        merged = self._merge.carry(numbers)[self._order]
+        begins = (np.cumsum(merged) - merged)[self._begins]
+        said = mesh.gather_ints(int(merged.sum()), int(begins[0]) if len(begins) else -1)
+        ends = np.cumsum(said[:, 0])
+        later = [int(ends[r] - said[r, 0] + said[r, 1]) for r in range(mesh.rank + 1, mesh.size) if said[r, 1] >= 0]
+        start = int(ends[mesh.rank] - said[mesh.rank, 0])
+        return self._vector(np.diff(begins + start, append=later[0] if later else int(ends[-1])))
+
+    def places(self) -> Ints:
+        """For each of the distinct elements of this rank's block, its place among those of all."""
+        if self._replicated:
+            return np.arange(len(self._values))
+        place = np.empty(len(self._order), np.int64)
+        place[self._order] = np.cumsum(self._begins) + (sum(self._sizes[: self._of.mesh.rank]) - 1)
+        return self._merge.back(place)

@@ -1,27 +1,34 @@
-"""Reductions: each rank reduces its block, and the ranks fold what they have, to the same bits everywhere.
+"""Reductions, and what goes along an axis: sums of all elements before, differences of neighbours.
 
-Where the divided axis is reduced away, the result is replicated (divided, if larger than `limits.REPLICATED_UP_TO`): one
-fold of the size of the result (see `Mesh.fold`). Otherwise it is divided as the operand was, without a message.
+In a reduction each rank reduces its block, and the ranks fold what they have, to the same bits everywhere. Where the divided axis is
+reduced away, the result is replicated (divided, if larger than `limits.REPLICATED_UP_TO`): one fold of the size of the result (see
+`Mesh.fold`). Otherwise it is divided as the operand was, without a message. Blocks are read as they lie, whatever their order in memory.
 """
 
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mpicluster.array import local as blocks
-from mpicluster.array.darray import DistArray
-from mpicluster.array.layout import Block, Layout, Replicated, Shape, default_layout
+from mpicluster.array.darray import DistArray, wrap
+from mpicluster.array.layout import Block, BlockCyclic, Layout, Replicated, Shape, block_sizes, default_layout, starts
 from mpicluster.array.limits import REPLICATED_UP_TO
 from mpicluster.array.mesh import Mesh
+from mpicluster.array.moments import combined, moments
 from mpicluster.array.operands import as_dist, mesh_of, normal_axes, normal_axis
+from mpicluster.array.redistribute import redistribute
+from mpicluster.array.regions import Listed
 
 __all__ = [
     "all",
+    "along_whole_lines",
     "any",
     "count_nonzero",
     "cumulative_prod",
@@ -41,6 +48,7 @@ __all__ = [
 ]
 
 Axis = int | Sequence[int] | None
+Host = np.ndarray[Any, Any]
 
 
 def reduced(
@@ -48,41 +56,46 @@ def reduced(
 ) -> DistArray:
     """``reduce(block, axes)`` of each block, which keeps the dimensions, folded with ``op`` over the divided axis.
 
-    ``empty``: whether a block without elements has a result.
+    ``empty``
+        whether a block without elements has a result; if not, there must be elements.
     """
     axes = normal_axes(axis, x.ndim)
-    x = with_block_layout(x)
+    divided = _divided(x.layout)
+    if 0 < len(divided.intersection(axes)) < len(divided):
+        x = with_block_layout(x)
+        divided = _divided(x.layout)
     shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    layout: Layout = x.layout
-    if isinstance(layout, Block) and layout.axis in axes:
-        parts = layout.parts(x.shape, x.mesh.size)
-        present = None if empty else [n > 0 for n in parts]
-        there = empty or parts[x.mesh.rank] > 0 or not builtins.any(parts)
-        part = blocks.host(reduce(x.local, axes)) if there else None
-        part = _placeholder(x, shape, part, reduce, axes)
-        block, layout = folded(x.mesh, part, op, present if present is not None and builtins.any(present) else None)
-        result = DistArray(x.mesh, layout, shape, blocks.like(x.local, block))
+    mesh, layout = x.mesh, x.layout
+    if not divided.intersection(axes):
+        result = with_block_layout(DistArray(mesh, layout, shape, reduce(x.local, axes)))
+        return result if keepdims else without_axes(result, axes)
+    present = None
+    if not empty:
+        held = [layout.local_shape(x.shape, mesh.size, r) for r in range(mesh.size)]
+        present = [builtins.all(local[a] for a in divided) for local in held]
+    if present is None or present[mesh.rank]:
+        part = np.asarray(blocks.host(reduce(x.local, axes)))
     else:
-        result = DistArray(x.mesh, layout, shape, reduce(x.local, axes))
+        one = blocks.like(x.local, np.ones((1,) * x.ndim, blocks.host(x.local).dtype))
+        part = np.empty(shape, blocks.host(reduce(one, axes)).dtype)
+    block, layout = folded(mesh, part, op, present)
+    result = DistArray(mesh, layout, shape, blocks.like(x.local, block))
     return result if keepdims else without_axes(result, axes)
 
 
-def _placeholder(x: DistArray, shape: Shape, part: Any, reduce: Any, axes: tuple[int, ...]) -> Any:
-    """What a rank gives that has nothing to say: of the type that the others give."""
-    if part is not None:
-        return part
-    kind = blocks.host(reduce(np.zeros((1,) * x.ndim, x.dtype), axes)).dtype
-    return np.zeros(shape, kind)
+def _divided(layout: Layout) -> set[int]:
+    """The axes that are divided."""
+    return set() if isinstance(layout, Replicated) else {layout.axis} if isinstance(layout, Block | BlockCyclic) else {0, 1}
 
 
-def folded(mesh: Mesh, part: np.ndarray[Any, Any], op: Any, present: Any = None) -> tuple[np.ndarray[Any, Any], Layout]:
-    """What the ranks have, folded: replicated, or divided if it is large."""
-    if part.nbytes <= REPLICATED_UP_TO or present is not None or mesh.size == 1:
+def folded(mesh: Mesh, part: Host, op: Callable[[Any, Any], Any], present: Sequence[bool] | None = None) -> tuple[Host, Layout]:
+    """What the ranks have, folded: replicated, or divided if it is large. Of ranks that are not ``present``, nothing is taken."""
+    if part.nbytes <= REPLICATED_UP_TO or mesh.size == 1:
         return mesh.fold(part, op, present), Replicated()
     layout = default_layout(part.shape, mesh.size)
     assert isinstance(layout, Block)
-    rows = np.ascontiguousarray(np.moveaxis(part, layout.axis, 0))
-    block = mesh.fold_scatter(rows, op, layout.parts(part.shape, mesh.size))
+    rows = np.moveaxis(part, layout.axis, 0)
+    block = mesh.fold_scatter(rows, op, layout.parts(part.shape, mesh.size), present)
     return np.moveaxis(block, 0, layout.axis), layout
 
 
@@ -106,31 +119,30 @@ def without_axes(x: DistArray, axes: tuple[int, ...]) -> DistArray:
 # -- reductions ------------------------------------------------------------------------------------------------------------------------
 
 
-def _summing(x: DistArray, dtype: Any) -> Any:
-    """The type in which elements are summed: what is given, or the widest of the kind for integers, else their own."""
-    if dtype is not None:
-        return dtype
-    kind = np.dtype(x.dtype).kind
-    return np.uint64 if kind == "u" else np.int64 if kind in "ib" else x.dtype
+def _plain(
+    x: Any, axis: Axis, keepdims: bool, name: str, op: Callable[[Any, Any], Any], *, empty: bool = True, **options: Any
+) -> DistArray:
+    """By the function of this name of the blocks' namespace."""
+    x = as_dist(x, mesh_of(x))
+    function = getattr(blocks.namespace(x.local), name)
+    return reduced(x, axis, keepdims, lambda block, axes: function(block, axis=axes, keepdims=True, **options), op, empty=empty)
 
 
 def sum(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> DistArray:  # noqa: A001 - its name in the standard
     """The sum over axes, all by default; integers are summed as int64 or uint64. 0 for no elements. One fold of the size of the result."""
-    x = as_dist(x, mesh_of(x))
-    namespace, kind = blocks.namespace(x.local), _summing(x, dtype)
-    return reduced(x, axis, keepdims, lambda b, axes: namespace.sum(b, axis=axes, dtype=kind, keepdims=True), np.add, empty=True)
+    return _plain(x, axis, keepdims, "sum", np.add, dtype=dtype)
 
 
 def prod(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> DistArray:
     """The product over axes, all by default; of integers as int64 or uint64. 1 for no elements. One fold of the size of the result."""
+    return _plain(x, axis, keepdims, "prod", np.multiply, dtype=dtype)
+
+
+def _check_not_empty(x: Any, axis: Axis, name: str) -> DistArray:
     x = as_dist(x, mesh_of(x))
-    namespace, kind = blocks.namespace(x.local), _summing(x, dtype)
-    return reduced(x, axis, keepdims, lambda b, axes: namespace.prod(b, axis=axes, dtype=kind, keepdims=True), np.multiply, empty=True)
-
-
-def _check_not_empty(x: DistArray, axis: Axis, name: str) -> None:
-    if builtins.any(x.shape[a] == 0 for a in normal_axes(axis, x.ndim)) and x.size == 0:
+    if 0 in (x.shape[a] for a in normal_axes(axis, x.ndim)):
         raise ValueError(f"zero-size array to reduction operation {name} which has no identity")
+    return x
 
 
 def max(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> DistArray:  # noqa: A001 - its name in the standard
@@ -141,10 +153,7 @@ def max(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> DistArray:  
     ValueError
         there are no elements.
     """
-    x = as_dist(x, mesh_of(x))
-    _check_not_empty(x, axis, "maximum")
-    namespace = blocks.namespace(x.local)
-    return reduced(x, axis, keepdims, lambda b, axes: namespace.max(b, axis=axes, keepdims=True), np.maximum, empty=False)
+    return _plain(_check_not_empty(x, axis, "maximum"), axis, keepdims, "max", np.maximum, empty=False)
 
 
 def min(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> DistArray:  # noqa: A001 - its name in the standard
@@ -155,32 +164,27 @@ def min(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> DistArray:  
     ValueError
         there are no elements.
     """
-    x = as_dist(x, mesh_of(x))
-    _check_not_empty(x, axis, "minimum")
-    namespace = blocks.namespace(x.local)
-    return reduced(x, axis, keepdims, lambda b, axes: namespace.min(b, axis=axes, keepdims=True), np.minimum, empty=False)
+    return _plain(_check_not_empty(x, axis, "minimum"), axis, keepdims, "min", np.minimum, empty=False)
 
 
 def all(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> DistArray:  # noqa: A001 - its name in the standard
     """Whether all elements over axes are true; true for none. One fold of the size of the result."""
-    x = as_dist(x, mesh_of(x))
-    namespace = blocks.namespace(x.local)
-    return reduced(x, axis, keepdims, lambda b, axes: namespace.all(b, axis=axes, keepdims=True), np.logical_and, empty=True)
+    return _plain(x, axis, keepdims, "all", np.logical_and)
 
 
 def any(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> DistArray:  # noqa: A001 - its name in the standard
     """Whether one of the elements over axes is true; false for none. One fold of the size of the result."""
-    x = as_dist(x, mesh_of(x))
-    namespace = blocks.namespace(x.local)
-    return reduced(x, axis, keepdims, lambda b, axes: namespace.any(b, axis=axes, keepdims=True), np.logical_or, empty=True)
+    return _plain(x, axis, keepdims, "any", np.logical_or)
 
 
 def count_nonzero(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> DistArray:
-    """How many elements over axes are not zero. One fold of the size of the result."""
+    """How many elements over axes are not zero; int64. One fold of the size of the result."""
     x = as_dist(x, mesh_of(x))
 
     def count(block: Any, axes: tuple[int, ...]) -> Any:
-        return blocks.like(block, np.asarray(np.count_nonzero(blocks.host(block), axis=axes, keepdims=True), np.int64))
+        data = blocks.host(block)
+        number = np.count_nonzero(data, axis=axes, keepdims=True) if axes else data != 0
+        return blocks.like(block, np.asarray(number, np.int64))
 
     return reduced(x, axis, keepdims, count, np.add, empty=True)
 
@@ -191,137 +195,129 @@ def _elements(x: DistArray, axis: Axis) -> int:
 
 
 def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> DistArray:
-    """The mean over axes, all by default; NaN for no elements. Of integers as float64. One fold of the size of the result."""
+    """The mean over axes, all by default; NaN for no elements. Of integers as float64. One fold of the size of the result.
+
+    One pass: elements are summed, integers as float64, and the sum divided by their number.
+    """
     x = as_dist(x, mesh_of(x))
-    if np.dtype(x.dtype).kind not in "fc":
-        x = _as_float(x)
-    total, n = sum(x, axis=axis, keepdims=keepdims), _elements(x, axis)
+    namespace, n = blocks.namespace(x.local), _elements(x, axis)
+    exact = not namespace.isdtype(x.dtype, ("real floating", "complex floating"))
+    total = _plain(x, axis, keepdims, "sum", np.add, dtype=namespace.float64 if exact else None)
     with np.errstate(invalid="ignore", divide="ignore"):
-        block = total.local / np.asarray(n, np.dtype(x.dtype).type(0).real.dtype) if type(total.local) is np.ndarray else total.local / n
-    return DistArray(total.mesh, total.layout, total.shape, block)
-
-
-def _as_float(x: DistArray) -> DistArray:
-    return DistArray(x.mesh, x.layout, x.shape, blocks.namespace(x.local).astype(x.local, np.float64))
+        return DistArray(total.mesh, total.layout, total.shape, total.local / n)
 
 
 def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> DistArray:
     """The variance over axes, all by default: the sum of squared distances from the mean, divided by the number less ``correction``.
 
-    Each rank takes the mean and the sum of squares about it of its own, and these are combined (Chan, Golub, LeVeque, "Algorithms for
-    computing the sample variance", The American Statistician 37(3), 1983, eq. 2.1): one fold of three times the size of the result.
+    NaN for no elements; of integers as float64, of complex elements real. One fold of three times the size of the result, and one pass over
+    each block, with a copy of no more than a small part of it (see `moments`).
     """
     x = as_dist(x, mesh_of(x))
-    if np.dtype(x.dtype).kind not in "fc":
-        x = _as_float(x)
-    kind = np.dtype(x.dtype)
-    real = kind.type(0).real.dtype
-    axes = normal_axes(axis, x.ndim)
-
-    def moments(block: Any, axes: tuple[int, ...]) -> Any:
-        """Number, mean and sum of squares, along a new first axis."""
-        data = blocks.host(block)
-        n = math.prod(data.shape[a] for a in axes)
-        centre = np.sum(data, axis=axes, keepdims=True, dtype=kind) / real.type(builtins.max(n, 1))
-        away = data - centre
-        squares = np.sum((away * away.conj()).real if kind.kind == "c" else away * away, axis=axes, keepdims=True, dtype=real)
-        return np.stack([np.full(squares.shape, n, kind), centre, squares.astype(kind, copy=False)])
-
-    triple = _folded_moments(with_block_layout(x), axes, moments)
-    n = _elements(x, axes)
+    n, hosted = _elements(x, axis), DistArray(x.mesh, x.layout, x.shape, blocks.host(x.local))
+    kind = hosted.dtype if hosted.dtype.kind in "fc" else np.dtype(np.float64)
+    found = reduced(hosted, axis, keepdims, lambda block, axes: moments(block, axes, kind), combined, empty=not n)
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = blocks.host(triple.local)[2].real / real.type(builtins.max(n - correction, 0) if n else 0)
-    shape = triple.shape[1:]
-    layout = Block(triple.layout.axis - 1, triple.layout.sizes) if isinstance(triple.layout, Block) else triple.layout
-    result = DistArray(x.mesh, layout, shape, np.asarray(spread, real))
-    return result if keepdims else without_axes(result, axes)
-
-
-def _combined(a: Any, b: Any) -> Any:
-    """Number, mean and sum of squares of two sets together."""
-    n = a[0] + b[0]
-    share = np.divide(b[0], n, out=np.zeros_like(n), where=n != 0)
-    away = b[1] - a[1]
-    mean_ = a[1] + away * share
-    squares = a[2] + b[2] + (away * away.conj()) * a[0] * share
-    # where one of the two has no element, the other's are exactly kept
-    return np.stack(
-        [n, np.where(a[0] == 0, b[1], np.where(b[0] == 0, a[1], mean_)), np.where(a[0] == 0, b[2], np.where(b[0] == 0, a[2], squares))]
-    )
-
-
-def _folded_moments(x: DistArray, axes: tuple[int, ...], moments: Callable[[Any, tuple[int, ...]], Any]) -> DistArray:
-    """The moments over axes, with a first axis more than x has."""
-    part = moments(x.local, axes)
-    shape = (3, *(1 if i in axes else n for i, n in enumerate(x.shape)))
-    if isinstance(x.layout, Block) and x.layout.axis in axes:
-        return DistArray(x.mesh, Replicated(), shape, x.mesh.fold(part, _combined, whole=True))
-    layout = Block(x.layout.axis + 1, x.layout.sizes) if isinstance(x.layout, Block) else x.layout
-    return DistArray(x.mesh, layout, shape, part)
+        spread = np.asarray(found.local["squares"] / builtins.max(n - correction, 0))
+    return DistArray(x.mesh, found.layout, found.shape, blocks.like(x.local, spread))
 
 
 def std(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> DistArray:
     """The square root of `var`."""
     result = var(x, axis=axis, correction=correction, keepdims=keepdims)
-    return DistArray(result.mesh, result.layout, result.shape, np.sqrt(result.local))
+    return DistArray(result.mesh, result.layout, result.shape, blocks.namespace(result.local).sqrt(result.local))
 
 
 # -- along an axis ---------------------------------------------------------------------------------------------------------------------
 
 
-def _cumulative(x: Any, axis: int | None, dtype: Any, include_initial: bool, name: str, op: Any, start: int) -> DistArray:
-    x = with_block_layout(as_dist(x, mesh_of(x)))
-    if axis is None:
-        if x.ndim != 1:
-            raise ValueError(f"For arrays which have more than one dimension ``axis`` argument is required: {name} of shape {x.shape}")
-        axis = 0
-    along = normal_axis(axis, x.ndim)
-    kind = np.dtype(_summing(x, dtype))
-    accumulate = getattr(np, name)
-    block = accumulate(blocks.host(x.local), axis=along, dtype=kind)
-    if isinstance(x.layout, Block) and x.layout.axis == along:
-        parts = x.layout.parts(x.shape, x.mesh.size)
-        last = np.take(block, [-1], axis=along) if block.shape[along] else np.full(_one_at(block.shape, along), start, kind)
-        before = x.mesh.before(last, op, [n > 0 for n in parts])
-        if before is not None:
-            op(block, before, out=block)
-    result = DistArray(x.mesh, x.layout, x.shape, blocks.like(x.local, block))
-    if isinstance(result.layout, Block) and result.layout.axis == along:
-        result = result.redistribute(Block(along))
-    if not include_initial:
-        return result
-    from mpicluster.array.manipulation import concat
+def along_whole_lines(x: DistArray, axis: int, function: Callable[[Host, int], Host]) -> DistArray:
+    """``function(lines, 0)`` of a matrix whose columns are lines of a divided axis, whole on one rank each; in even blocks of that axis.
 
-    first = DistArray(x.mesh, Replicated(), _one_at(x.shape, along), np.full(_one_at(x.shape, along), start, kind))
-    return concat([first, result], axis=along)
-
-
-def _one_at(shape: Shape, axis: int) -> Shape:
-    return tuple(1 if i == axis else n for i, n in enumerate(shape))
+    Two exchanges of the whole array, of at most size - 1 messages each way. Memory: 3 blocks.
+    """
+    mesh, layout = x.mesh, x.layout
+    assert isinstance(layout, Block)
+    rows = np.moveaxis(blocks.host(x.local), axis, 0)
+    rest = rows.shape[1:]
+    shape = (x.shape[axis], math.prod(rest))
+    lines = DistArray(mesh, Block(0, layout.sizes), shape, rows.reshape(len(rows), shape[1])).redistribute(Block(1))
+    result = function(lines.local, 0)
+    whole = (len(result), shape[1])
+    block = redistribute(mesh, result, whole, Block(1), Block(0))
+    return wrap(
+        mesh,
+        Block(axis),
+        tuple(whole[0] if i == axis else n for i, n in enumerate(x.shape)),
+        blocks.like(x.local, np.moveaxis(block.reshape(len(block), *rest), 0, axis)),
+    )
 
 
 def cumulative_sum(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> DistArray:
-    """The sums of all elements up to each, along an axis; with ``include_initial``, 0 before them.
+    """The sums of all elements up to each, along an axis; with ``include_initial``, 0 before them. Types as in `sum`.
 
-    Along the divided axis: one Allgather of the sums of the blocks. Types as in `sum`.
+    In even blocks of the axis that was divided. Along another: no message. Along the divided one: each rank sums up its block, and adds the
+    sum of all blocks before, by one Allgather of a slice of each; where these slices together are larger than `limits.REPLICATED_UP_TO`,
+    the array is brought to blocks of the other axes and back instead. With ``include_initial``, one slice goes to each next rank.
+
+    Raises
+    ------
+    ValueError
+        no axis is given, and there is not just one.
+    numpy.exceptions.AxisError
+        there is no such axis.
     """
-    return _cumulative(x, axis, dtype, include_initial, "cumulative_sum", np.add, 0)
+    return _cumulative(x, axis, dtype, include_initial, "cumulative_sum", np.add, operator.iadd)
 
 
 def cumulative_prod(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> DistArray:
-    """The products of all elements up to each, along an axis; with ``include_initial``, 1 before them.
+    """The products of all elements up to each, along an axis; with ``include_initial``, 1 before them. Types as in `prod`.
 
-    Along the divided axis: one Allgather of the products of the blocks. Types as in `prod`.
+    As `cumulative_sum`. A block whose own product overflows is multiplied by what comes before it only after that.
     """
-    return _cumulative(x, axis, dtype, include_initial, "cumulative_prod", np.multiply, 1)
+    return _cumulative(x, axis, dtype, include_initial, "cumulative_prod", np.multiply, operator.imul)
+
+
+def _cumulative(x: Any, axis: int | None, dtype: Any, include_initial: bool, name: str, op: Any, op_to: Any) -> DistArray:
+    """``op_to`` does in place what ``op`` does."""
+    x = with_block_layout(as_dist(x, mesh_of(x)))
+    if axis is None and x.ndim != 1:
+        raise ValueError(f"{name} of an array of shape {x.shape} needs an axis")
+    along = normal_axis(0 if axis is None else axis, x.ndim)
+    mesh, layout, function = x.mesh, x.layout, getattr(blocks.namespace(x.local), name)
+    shape = tuple(n + (include_initial and i == along) for i, n in enumerate(x.shape))
+    if not isinstance(layout, Block) or layout.axis != along:
+        block = function(x.local, axis=along, dtype=dtype, include_initial=include_initial)
+        result = DistArray(mesh, layout, shape, block)
+        return result.redistribute(Block(layout.axis)) if isinstance(layout, Block) else result
+    lines = math.prod(n for i, n in enumerate(x.shape) if i != along)
+    if mesh.size > 1 and lines * x.itemsize * mesh.size > REPLICATED_UP_TO and lines >= mesh.size:
+        host = getattr(blocks.numpy_namespace, name)
+        return along_whole_lines(x, along, lambda d, axis: host(d, axis=axis, dtype=dtype, include_initial=include_initial))
+    block = function(x.local, axis=along, dtype=dtype, include_initial=include_initial and mesh.rank == 0)
+    parts = layout.parts(x.shape, mesh.size)
+    sums = np.moveaxis(blocks.host(block), along, 0)
+    last = sums[-1:] if len(sums) else np.empty((1, *sums.shape[1:]), sums.dtype)
+    before = mesh.before(last, op, [n > 0 for n in parts])
+    if before is not None:
+        block = op_to(block, blocks.like(x.local, np.moveaxis(before, 0, along)))
+    sizes = tuple(n + (include_initial and r == 0) for r, n in enumerate(parts))
+    return wrap(mesh, Block(along, sizes), shape, block).redistribute(Block(along))
 
 
 def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> DistArray:
-    """The differences of neighbours along an axis, ``n`` times over. Along the divided axis, neighbours exchange a slice each time."""
-    from mpicluster.array import elementwise
-    from mpicluster.array.manipulation import concat
+    """The differences of neighbours along an axis, ``n`` times over; of booleans, whether they differ. In even blocks.
 
-    x = as_dist(x, mesh_of(x, prepend, append))
+    ``prepend`` and ``append`` are joined to the array first (see `concat`), those without dimensions as one slice of that value. Along the
+    divided axis: one exchange, in which each rank gets the ``n`` slices after its own. Memory: 3 blocks.
+
+    Raises
+    ------
+    ValueError
+        the array has no dimensions; ``n`` is negative; what is joined does not fit.
+    """
+    mesh = mesh_of(x, prepend, append)
+    x = as_dist(x, mesh)
     if not x.ndim:
         raise ValueError("diff requires input that is at least one dimensional")
     along = normal_axis(axis, x.ndim)
@@ -329,11 +325,32 @@ def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: 
         raise ValueError(f"order must be non-negative but got {n}")
     if n == 0:
         return x
-    parts = [p for p in (prepend, x, append) if p is not None]
-    x = concat(parts, axis=along) if len(parts) > 1 else x
-    minus: Any = getattr(elementwise, "not_equal" if np.dtype(x.dtype).kind == "b" else "subtract")
-    for _ in range(n):
-        length = x.shape[along]
-        later, earlier = (slice(None),) * along + (slice(1, None),), (slice(None),) * along + (slice(0, builtins.max(length - 1, 0)),)
-        x = minus(x[later], x[earlier])
-    return x
+    x = with_block_layout(_joined(x, prepend, append, along))
+    layout: Layout = x.layout
+    shape = tuple(builtins.max(m - n, 0) if i == along else m for i, m in enumerate(x.shape))
+    block = x.local
+    if mesh.size > 1 and isinstance(layout, Block) and layout.axis == along:
+        layout = Block(along)
+        block = redistribute(mesh, block, x.shape, x.layout, _overlapping(x.shape, shape[along], along, n, mesh.size))
+    result = DistArray(mesh, layout, shape, blocks.like(x.local, np.diff(blocks.host(block), n, axis=along)))
+    return result.redistribute(Block(layout.axis)) if isinstance(layout, Block) else result
+
+
+def _joined(x: DistArray, prepend: Any, append: Any, axis: int) -> DistArray:
+    from mpicluster.array.manipulation import broadcast_to, concat
+
+    if prepend is None and append is None:
+        return x
+    one = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
+    parts = [as_dist(part, x.mesh) for part in (prepend, x, append) if part is not None]
+    return concat([part if part.ndim else broadcast_to(part, one) for part in parts], axis=axis)
+
+
+def _overlapping(shape: Shape, length: int, axis: int, n: int, size: int) -> Layout:
+    """What each rank needs for its even block of ``length`` differences: as many elements, and ``n`` after them."""
+    bounds = starts(block_sizes(length, size))
+    held = []
+    for lo, hi in itertools.pairwise(bounds):
+        needed = ((lo, hi + n),) if hi > lo else ()
+        held.append(tuple(needed if i == axis else ((0, m),) if m else () for i, m in enumerate(shape)))
+    return Listed(tuple(held))

@@ -1,4 +1,4 @@
-"""Order, search and sets are NumPy's, on divided axes and others."""
+"""Sorted arrays are NumPy's and stable, NaN last in either direction, in even blocks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from test_manipulation import layouts, same
+from against_numpy import layouts, same
 
 import mpicluster.array as xp
 
@@ -18,92 +18,72 @@ def samples():
     rng = np.random.default_rng(5)
     yield rng.integers(0, 4, 50)
     yield rng.standard_normal(1001)
-    yield rng.integers(-128, 127, 300).astype(np.int8)
+    yield rng.integers(-128, 128, 300).astype(np.int8)
     yield rng.integers(0, 2, 33).astype(bool)
-    yield rng.integers(0, 2**63, 20, dtype=np.uint64)
-    yield np.array([np.nan, 1.0, -0.0, 0.0, np.inf, np.nan, -np.inf, 1.0], np.float32)
+    yield rng.integers(0, 2**64 - 1, 20, dtype=np.uint64)
+    yield np.array([np.nan, 1.0, -0.0, 0.0, np.inf, np.nan, -np.inf, 1.0, 0.0, -0.0], np.float32)
+    yield rng.integers(0, 2, 12) + 1j * rng.integers(0, 3, 12)
     yield np.zeros(17)
     yield np.arange(40)[::-1]
     yield np.array([3.0])
     yield np.zeros(0)
+
+
+def matrices():
+    rng = np.random.default_rng(6)
     yield rng.integers(0, 5, (6, 5))
     yield rng.standard_normal((3, 2, 4))
+    yield np.where(rng.integers(0, 3, (9, 2)) == 0, np.nan, rng.integers(0, 4, (9, 2)))
+    yield np.zeros((0, 3))
+    yield np.zeros((3, 0))
 
 
 def falling(values, axis):
     """The stable falling order, NaN last."""
-    key = values.astype(np.float64) if values.dtype.kind != "u" else values
-    key = ~key if values.dtype.kind == "u" else -key
-    return np.argsort(key, axis=axis, stable=True)
+    return np.argsort(~values if values.dtype.kind in "biu" else -values, axis=axis, stable=True)
 
 
 def test_sorting(comm):
-    for values in samples():
-        for layout, axis in itertools.product(layouts(values.shape, comm.size), range(-values.ndim, values.ndim)):
+    for values in itertools.chain(samples(), matrices()):
+        for layout, axis in itertools.product(layouts(values.shape, comm.size), range(values.ndim)):
             x = xp.asarray(values, layout=layout)
-            same(xp.sort(x, axis=axis), np.sort(values, axis=axis))
-            same(xp.argsort(x, axis=axis), np.argsort(values, axis=axis, stable=True))
-            order = falling(values, axis)
-            same(xp.argsort(x, axis=axis, descending=True), order)
-            same(xp.sort(x, axis=axis, descending=True), np.take_along_axis(values, order, axis))
+            order, down = np.argsort(values, axis=axis, stable=True), falling(values, axis)
+            for result, expected in [
+                (xp.sort(x, axis=axis - values.ndim), np.take_along_axis(values, order, axis)),
+                (xp.sort(x, axis=axis, stable=False), np.sort(values, axis=axis)),
+                (xp.argsort(x, axis=axis), order),
+                (xp.sort(x, axis=axis, descending=True), np.take_along_axis(values, down, axis)),
+                (xp.argsort(x, axis=axis, descending=True), down),
+            ]:
+                same(result, expected)
+                assert getattr(result.layout, "sizes", None) is None
+                assert not isinstance(layout, xp.Block) or result.layout == xp.Block(layout.axis)
 
 
-def test_a_sorted_vector_lies_in_even_blocks_whatever_is_in_it(comm):
-    for values in (np.zeros(1000), np.arange(1000), np.repeat([2, 1], 500)):
-        assert xp.sort(xp.asarray(values)).layout == xp.Block(0)
+def test_zeros_of_both_signs_stay_in_their_order(comm):
+    values = np.array([0.0, -0.0, 1.0, -0.0, 0.0, -1.0, 0.0, -0.0] * 3)
+    signs = np.signbit(values[values == 0])
+    for x, descending in itertools.product((xp.asarray(values), xp.asarray(np.stack([values] * 5, axis=1))), (False, True)):
+        ordered = np.asarray(xp.sort(x, axis=0, descending=descending)).reshape(len(values), -1)[:, 0]
+        np.testing.assert_array_equal(np.signbit(ordered[ordered == 0]), signs)
 
 
-def test_extremes_are_where_numpy_finds_them(comm):
-    for values in samples():
-        for layout in layouts(values.shape, comm.size):
-            x = xp.asarray(values, layout=layout)
-            for name in ("argmax", "argmin"):
-                ours, numpys = getattr(xp, name), getattr(np, name)
-                if not values.size:
-                    with pytest.raises(ValueError, match="empty sequence"):
-                        ours(x)
-                    continue
-                same(ours(x), np.asarray(numpys(values)))
-                for axis, keep in itertools.product(range(values.ndim), (False, True)):
-                    same(ours(x, axis=axis, keepdims=keep), np.asarray(numpys(values, axis=axis, keepdims=keep)))
+def test_no_rank_gets_more_than_its_share_and_nothing_travels_twice(comm):
+    n = 4000
+    for values in (np.zeros(n), np.arange(n) * 1.0, -np.arange(n) * 1.0, np.repeat([2.0, 1.0], n // 2), np.random.default_rng(1).random(n)):
+        x = xp.asarray(values)
+        x.mesh.traffic.clear()
+        same(xp.sort(x), np.sort(values))
+        traffic = x.mesh.traffic
+        assert traffic.nbytes.get("send", 0) <= x.local.nbytes
+        assert traffic.messages.get("send", 0) <= comm.size - 1
+        assert traffic.messages.get("allgather", 0) <= 5
 
 
-def test_what_is_not_zero(comm):
-    for values in samples():
-        for layout in layouts(values.shape, comm.size):
-            for got, want in zip(xp.nonzero(xp.asarray(values, layout=layout)), np.nonzero(values), strict=True):
-                same(got, want)
-    with pytest.raises(ValueError, match="without dimensions"):
-        xp.nonzero(xp.asarray(1))
-
-
-def test_places_in_a_sorted_vector(comm):
-    table = np.sort(np.random.default_rng(1).integers(0, 20, 50))
-    for wanted in (np.array([-1, 0, 7, 7, 19, 30]), np.array([[3, 5], [100, -2]]), np.asarray(4), np.zeros(0, int)):
-        for one, other, side in itertools.product([xp.Block(0), xp.Replicated()], layouts(wanted.shape, comm.size), ("left", "right")):
-            x1, x2 = xp.asarray(table, layout=one), xp.asarray(wanted, layout=other)
-            same(xp.searchsorted(x1, x2, side=side), np.asarray(np.searchsorted(table, wanted, side=side)))
-    mixed = np.random.default_rng(2).permutation(50)
-    same(xp.searchsorted(xp.asarray(mixed), xp.asarray([10, 20]), sorter=xp.argsort(xp.asarray(mixed))), np.array([10, 20]))
-
-
-def test_among_others(comm):
-    for values in samples():
-        x, other = xp.asarray(values), values.reshape(-1)[::3]
-        same(xp.isin(x, xp.asarray(other)), np.isin(values, other))
-        same(xp.isin(x, xp.asarray(other), invert=True), np.isin(values, other, invert=True))
-
-
-def test_distinct_elements(comm):
-    for values in samples():
-        v, i, b, c = np.unique(values, return_index=True, return_inverse=True, return_counts=True, equal_nan=False)
-        for layout in layouts(values.shape, comm.size):
-            x = xp.asarray(values, layout=layout)
-            found = xp.unique_all(x)
-            same(found.values, v)
-            same(found.counts, c)
-            same(found.indices, i)
-            same(found.inverse_indices, b.reshape(values.shape))
-            same(xp.unique_values(x), v)
-            assert xp.unique_counts(x)._fields == ("values", "counts")
-            same(xp.unique_inverse(x).inverse_indices, b.reshape(values.shape))
+def test_what_is_wrong_is_wrong_on_every_rank(comm):
+    for f in (xp.sort, xp.argsort):
+        with pytest.raises(np.exceptions.AxisError):
+            f(xp.ones((3, 2)), axis=2)
+        with pytest.raises(np.exceptions.AxisError):
+            f(xp.asarray(1.0))
+    same(xp.sort(xp.asarray([2, 1])), [1, 2])

@@ -646,7 +646,7 @@ def _fftfreq(d: Drawing) -> Any:
 
 @case("fft.fftshift", "fft.ifftshift")
 def _fftshift(d: Drawing) -> Any:
-    x = d.values(FLOATING)
+    x = d.values(FLOATING, xps.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4))
     return (x,), {"axes": d.axes(x.ndim)}
 
 

@@ -35,8 +35,9 @@ _ONE = frozenset(
     (
         "arange asarray from_dlpack from_engines replicate astype diff get_item isin linspace load repeat reshape roll searchsorted take "
         "take_along_axis tile unique_values tensordot vecdot linalg.tensordot linalg.vecdot linalg.outer linalg.cross linalg.diagonal "
-        "linalg.trace linalg.matrix_power linalg.det linalg.pinv linalg.matrix_rank linalg.svdvals linalg.eigvalsh linalg.matrix_norm "
-        "linalg.vector_norm linalg.norm linalg.cond linalg.solve_triangular fft.rfft fft.irfft fft.hfft fft.ihfft fft.fftn fft.ifftn "
+        "linalg.trace linalg.matrix_power linalg.det linalg.pinv linalg.matrix_rank linalg.svdvals linalg.eigvals linalg.eigvalsh "
+        "linalg.matrix_norm linalg.vector_norm linalg.norm linalg.cond linalg.solve_triangular fft.rfft fft.irfft "
+        "fft.hfft fft.ihfft fft.fftn fft.ifftn "
         "fft.rfftn fft.irfftn fft.fftshift fft.ifftshift fft.fftfreq fft.rfftfreq "
         ".random .standard_normal .normal .uniform .integers .exponential .standard_exponential .poisson .permutation"
     ).split()
@@ -46,6 +47,7 @@ _SEVERAL = {
     "linalg.qr": ("QRResult", "Q R"),
     "linalg.svd": ("SVDResult", "U S Vh"),
     "linalg.eigh": ("EighResult", "eigenvalues eigenvectors"),
+    "linalg.eig": ("EigResult", "eigenvalues eigenvectors"),
     "linalg.slogdet": ("SlogdetResult", "sign logabsdet"),
     "unique_all": ("UniqueAllResult", "values indices inverse_indices counts"),
     "unique_counts": ("UniqueCountsResult", "values counts"),
