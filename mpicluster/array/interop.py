@@ -19,7 +19,7 @@ from mpicluster.array.adapters import adapters
 from mpicluster.array.darray import DistArray
 from mpicluster.array.elementwise import assign
 from mpicluster.array.layout import Layout, Shape
-from mpicluster.array.operands import as_dist, blocks_for, broadcast, common_layout, is_scalar, mesh_of
+from mpicluster.array.operands import apply, as_dist, blocks_for, broadcast, common_layout, is_scalar, mesh_of
 from mpicluster.array.statistics import reduced
 
 __all__ = ["call_function", "call_ufunc"]
@@ -91,24 +91,40 @@ def _elementwise(ufunc: np.ufunc, inputs: Sequence[Any], outs: Sequence[Any], op
         raise TypeError(f"np.{ufunc.__name__} is of Python objects, and arrays hold numbers and truth values")
     if ufunc is np.power and where is True and not options:
         return _given(xp.pow(*inputs), outs[0])
+    if where is True and all(out is None for out in outs):
+        return apply(lambda *held: _on_blocks(ufunc, held, options), *inputs)
     mesh = mesh_of(*inputs, *outs, where)
     operands = [x if is_scalar(x) else as_dist(x, mesh) for x in (*inputs, where)]
     shape, layout = _place(operands, outs)
     *held, mask = blocks_for(operands, layout, shape)
-    foreign = next((b for b in held if not is_scalar(b) and type(b) is not np.ndarray), None)
-    targets = [None if out is None else _target(out, layout, shape, mesh) for out in outs]
-    if where is not True:
-        options["where"] = blocks.host(mask)
+    targets = tuple(None if out is None else _target(out, layout, shape, mesh) for out in outs)
+    results = _on_blocks(ufunc, held, {**options, "out": targets, "where": mask if mask is True else blocks.host(mask)})
+    foreign = _foreign(held)
+    given = []
+    for result, target, out in zip(results if ufunc.nout > 1 else (results,), targets, outs, strict=True):
+        there = isinstance(out, DistArray) and out.local is target
+        block = result if foreign is None or out is not None else blocks.like(foreign, result)
+        given.append(out if there else _given(DistArray(mesh, layout, shape, block), out))
+    return tuple(given) if ufunc.nout > 1 else given[0]
+
+
+def _foreign(held: Sequence[Any]) -> Any:
+    """One of the blocks that are another library's than NumPy's; None if there is none."""
+    return next((b for b in held if not is_scalar(b) and type(b) is not np.ndarray), None)
+
+
+def _on_blocks(ufunc: np.ufunc, held: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """A ufunc of blocks. Where these are another library's, so is what it gives; but with ``out``, it gives NumPy's."""
+    foreign = _foreign(held)
     try:
-        results = ufunc(*(b if is_scalar(b) else blocks.host(b) for b in held), out=tuple(targets), **options)
+        if foreign is None:
+            return ufunc(*held, **options)
+        results = ufunc(*(b if is_scalar(b) else blocks.host(b) for b in held), **options)
     except TypeError as e:  # the words of NumPy's own class are lost when it is pickled
         raise TypeError(str(e)) from None
-    results = results if isinstance(results, tuple) else (results,)
-    given = []
-    for result, target, out in zip(results, targets, outs, strict=True):
-        array = DistArray(mesh, layout, shape, result if foreign is None or out is not None else blocks.like(foreign, result))
-        given.append(out if isinstance(out, DistArray) and out.local is target else _given(array, out))
-    return given[0] if len(given) == 1 else tuple(given)
+    if "out" in options:
+        return results
+    return tuple(blocks.like(foreign, r) for r in results) if ufunc.nout > 1 else blocks.like(foreign, results)
 
 
 def _place(operands: Sequence[Any], outs: Sequence[Any]) -> tuple[Shape, Layout]:

@@ -115,11 +115,16 @@ def broadcast(*shapes: Shape) -> Shape:
     ValueError
         there is none.
     """
-    try:
-        return shapes[0] if all(s == shapes[0] for s in shapes) else np.broadcast_shapes(*shapes)
-    except ValueError:
-        told = " ".join(str(s).replace(" ", "") for s in shapes)
-        raise ValueError(f"operands could not be broadcast together with shapes {told}") from None
+    result = [1] * max(map(len, shapes))
+    for shape in shapes:
+        for axis in range(-len(shape), 0):
+            n = shape[axis]
+            if result[axis] == 1:
+                result[axis] = n
+            elif n not in (1, result[axis]):
+                told = " ".join(str(s).replace(" ", "") for s in shapes)
+                raise ValueError(f"operands could not be broadcast together with shapes {told}")
+    return tuple(result)
 
 
 def common_layout(arrays: Sequence[DistArray], shape: Shape, mesh: Mesh) -> Layout:
@@ -165,17 +170,26 @@ def block_for(x: DistArray, layout: Layout, shape: Shape) -> Any:
     return redistribute(mesh, x.local, x.shape, x.layout, target.settled(x.shape, mesh.size))
 
 
+def _of_one_library(held: list[Any]) -> list[Any]:
+    """Blocks, of which NumPy's become those of another library if there is one of it."""
+    for block in held:
+        if type(block) is not np.ndarray and not is_scalar(block):
+            return [blocks.like(block, b) if type(b) is np.ndarray else b for b in held]
+    return held
+
+
 def blocks_for(operands: Sequence[Any], layout: Layout, shape: Shape) -> list[Any]:
     """This rank's blocks of arrays, such that they broadcast with that of an array of ``shape`` in ``layout``, and are of one library.
 
     Python's numbers stay what they are. May communicate.
     """
-    held = [
-        x if not isinstance(x, DistArray) else x.local if x.layout == layout and x.shape == shape else block_for(x, layout, shape)
-        for x in operands
-    ]
-    foreign = next((b for b in held if type(b) is not np.ndarray and not is_scalar(b)), None)
-    return held if foreign is None else [blocks.like(foreign, b) if type(b) is np.ndarray else b for b in held]
+    held = []
+    for x in operands:
+        if not isinstance(x, DistArray):
+            held.append(x)
+        else:
+            held.append(x.local if x.shape == shape and x.layout == layout else block_for(x, layout, shape))
+    return _of_one_library(held)
 
 
 def apply(function: Callable[..., Any] | str, *operands: Any) -> Any:
@@ -186,16 +200,32 @@ def apply(function: Callable[..., Any] | str, *operands: Any) -> Any:
     has the shape of the result. Python scalars are handed on as they are.
     """  # fmt: skip
     mesh = mesh_of(*operands)
-    given = [x if isinstance(x, DistArray) or is_scalar(x) else as_dist(x, mesh) for x in operands]
-    arrays = [x for x in given if isinstance(x, DistArray)]
-    if not arrays:
-        given[0] = as_dist(given[0], mesh)
-        arrays = given[:1]
-    shape, layout = arrays[0].shape, arrays[0].layout
-    if any(x.shape != shape or x.layout != layout for x in arrays):
+    given: list[Any] = []
+    first: DistArray | None = None
+    alike = True
+    for x in operands:
+        if isinstance(x, DistArray):
+            array = x
+        elif is_scalar(x):
+            given.append(x)
+            continue
+        else:
+            array = as_dist(x, mesh)
+        given.append(array)
+        if first is None:
+            first = array
+        elif array.shape != first.shape or array.layout != first.layout:
+            alike = False
+    if first is None:
+        given[0] = first = as_dist(given[0], mesh)
+    if alike:
+        shape, layout = first.shape, first.layout
+        held = _of_one_library([x.local if isinstance(x, DistArray) else x for x in given])
+    else:
+        arrays = [x for x in given if isinstance(x, DistArray)]
         shape = broadcast(*(x.shape for x in arrays))
         layout = common_layout(arrays, shape, mesh)
-    held = blocks_for(given, layout, shape)
+        held = blocks_for(given, layout, shape)
     if callable(function):
         result = function(*held)
     else:

@@ -18,7 +18,7 @@ from mpicluster.linalg.products import matmul
 from mpicluster.linalg.qr_factors import qr
 from mpicluster.linalg.stacks import of_whole, stacked
 
-__all__ = ["SVDResult", "matrix_rank", "pinv", "svd", "svdvals"]
+__all__ = ["SVDResult", "hermitian", "matrix_rank", "pinv", "svd", "svdvals"]
 
 Matrix = NDArray[Any]
 #: So many times more rows than columns (or columns than rows) make a matrix tall (or wide): it is reduced by a QR factorization first.
@@ -33,7 +33,7 @@ class SVDResult(NamedTuple):
     Vh: DistArray
 
 
-def _hermitian(x: DistArray) -> DistArray:
+def hermitian(x: DistArray) -> DistArray:
     """The conjugate of the transposed."""
     turned = manipulation.matrix_transpose(x)
     conj: Any = vars(elementwise)["conj"]
@@ -80,8 +80,8 @@ def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
         u, s, vh = (DistArray(x.mesh, Replicated(), v.shape, v) for v in values)
         return SVDResult(matmul(q, u), s, vh)
     if n >= _TALL * m and not full_matrices:
-        turned = svd(_hermitian(x), full_matrices=False)
-        return SVDResult(_hermitian(turned.Vh), turned.S, _hermitian(turned.U))
+        turned = svd(hermitian(x), full_matrices=False)
+        return SVDResult(hermitian(turned.Vh), turned.S, hermitian(turned.U))
     return SVDResult(*on_one_rank(x, of_block, (0, None, axis), "the SVD"))
 
 
@@ -100,7 +100,7 @@ def svdvals(x: Any, /) -> DistArray:
     if isinstance(x.layout, Replicated) or is_small(x) or x.mesh.size == 1:
         return of_whole(x, of_block, Replicated())[0]
     if m >= _TALL * n:
-        r = qr(x, mode="r").R
+        r = qr(x, mode="r")
         values = of_block(r.replicate().local)[0]
         return DistArray(x.mesh, Replicated(), values.shape, values)
     if n >= _TALL * m:
@@ -140,8 +140,8 @@ def pinv(x: Any, /, *, rtol: Any = None) -> DistArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = names["where"](kept, names["reciprocal"](names["where"](kept, s, ones_like(s))), zeros_like(s))
     kind = common_type(x)
-    scaled = names["multiply"](_hermitian(vh), manipulation.expand_dims(_as(inverse, kind), axis=-2))
-    return matmul(scaled, _hermitian(u))
+    scaled = names["multiply"](hermitian(vh), manipulation.expand_dims(_as(inverse, kind), axis=-2))
+    return matmul(scaled, hermitian(u))
 
 
 def _as(x: DistArray, kind: np.dtype[Any]) -> DistArray:

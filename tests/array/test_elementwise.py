@@ -60,7 +60,7 @@ def alike(ours, theirs):
 
 
 def test_functions_of_one_array_of_every_type(comm):
-    for name, kind, shape in itertools.product(UNARY, TYPES, [(), (0,), (7, 3)]):
+    for name, kind, shape in itertools.product(UNARY, [*TYPES[::2], "float32", "complex128"], [(), (7, 3)]):
         x = values(kind, shape)
         numpys = getattr(np, name)
         for layout in layouts(shape, comm.size)[:: 2 if comm.size > 2 else 1]:
@@ -210,13 +210,13 @@ def test_in_place_an_array_keeps_its_type_its_layout_and_its_memory(comm):
         operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv, operator.imod, operator.ipow, operator.iand,
         operator.ior, operator.ixor, operator.ilshift, operator.irshift,
     ]  # fmt: skip
-    others = [2, 2.5, 1j, True, "row", "float32", "int8", "grown"]
+    others = [2, 2.5, 1j, "row", "int8", "grown"]
     for kind, operation, other in itertools.product(("bool", "int32", "float64", "complex64"), operations, others):
         data = values(kind, (6, 4), 5)
         if kind == "float64":
             data[:] = np.abs(np.where(np.isfinite(data), data, 1)) + 1
         operand = {"row": np.array([3, 1, 2, 1]), "grown": np.ones((2, 6, 4), "int8")}.get(other, other)
-        if other in ("float32", "int8"):
+        if other == "int8":
             operand = np.full((6, 4), 2, other)
         for layout, another in ((xp.Block(0), xp.Block(0)), (xp.BlockCyclic(0, 2), xp.Block(1)), (xp.Replicated(), xp.Block(0))):
             expected = data.copy()

@@ -101,6 +101,21 @@ def test_the_heat_equation_gives_what_one_process_gives(folder, n):
     assert picture_size(folder / "heat.png")[0] >= 800
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("arrays_tutorial", "close: True\npi: 3.14"),
+        ("arrays_pca", "largest difference from scikit-learn's components"),
+        ("arrays_ridge", "best penalty: 100, scikit-learn's: 100"),
+        ("arrays_heat", "largest difference from NumPy: 0.0e+00"),
+        ("arrays_deblur", "distance from the original"),
+    ],
+)
+def test_arrays_give_what_one_process_gives(folder, name, said):
+    assert said in run(folder, f"{name}.py", "-n", "3")
+    assert picture_size(folder / f"{name}.png")[0] >= 500
+
+
 @pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("*.py")))
 def test_each_example_explains_itself(folder, name):
     assert "usage:" in run(folder, name, "--help")

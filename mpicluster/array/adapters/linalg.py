@@ -98,7 +98,9 @@ _LINALG: dict[str, Callable[..., Any]] = {
     "cross": lambda x1, x2, /, *, axis=-1: xp.linalg.cross(x1, x2, axis=axis),
     "det": lambda a: xp.linalg.det(a),
     "diagonal": lambda x, /, *, offset=0: xp.linalg.diagonal(x, offset=offset),
+    "eig": lambda a: xp.linalg.eig(a),
     "eigh": lambda a, UPLO="L": xp.linalg.eigh(_lower(a, UPLO)),  # noqa: N803 - NumPy's name
+    "eigvals": lambda a: xp.linalg.eigvals(a),
     "eigvalsh": lambda a, UPLO="L": xp.linalg.eigvalsh(_lower(a, UPLO)),  # noqa: N803 - NumPy's name
     "inv": lambda a: xp.linalg.inv(a),
     "lstsq": lambda a, b, rcond=None: xp.linalg.lstsq(a, b, rcond=rcond),

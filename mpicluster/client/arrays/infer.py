@@ -145,7 +145,11 @@ def _same(x: Meta, /, *_values: Any, dtype: Any = None, **_: Any) -> Meta:
 
 
 def _linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, **_: Any) -> Meta:
-    return Meta((num,), np.dtype(np.result_type(np.float64, type(start), type(stop)) if dtype is None else dtype))
+    if dtype is None:
+        if not all(isinstance(v, bool | int | float | complex | np.generic) for v in (start, stop)):
+            raise _Unknown
+        dtype = np.result_type(0.0, *(float(v) if isinstance(v, int) else v for v in (start, stop)))
+    return Meta((num,), np.dtype(dtype))
 
 
 def _eye(n_rows: int, n_cols: int | None = None, /, *, dtype: Any = None, **_: Any) -> Meta:
