@@ -30,10 +30,9 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtyp
 
 
 class Failed:
-    """Stands for a result that there is not, since what was to give it failed."""
+    """Stands for a result that there is not, since what was to give it failed. Keeps no exception: its frames would keep arrays."""
 
-    def __init__(self, error: Exception, told: bytes) -> None:
-        self.error = error
+    def __init__(self, told: bytes) -> None:
         self.told = told
 
 
@@ -80,7 +79,7 @@ class Arrays:
 
     def _fail(self, op: Op, error: Exception, held: dict[Key, Any], told: dict[int, Told]) -> None:
         """What the operation was to give is its error."""
-        failure = error.failure if isinstance(error, _Inherited) else Failed(error, self._capture(_located(error, op)))
+        failure = error.failure if isinstance(error, _Inherited) else Failed(self._capture(_located(error, op)))
         held.update(dict.fromkeys(op.outs, failure))
         if op.tell:
             told[op.key] = Told("error", failure.told)

@@ -31,6 +31,7 @@ def held() -> int:
 
 def settles(rc, wanted) -> None:
     """Wait until the engines hold so many arrays."""
+    gc.collect()  # errors of other tests refer to handles
     deadline = time.monotonic() + 10
     while (now := counts(rc)) != [wanted] * len(rc):
         assert time.monotonic() < deadline, (now, wanted)
