@@ -21,6 +21,8 @@ from mpicluster.launch import process
 #: Test functions travel by name: engines must be able to import their modules.
 FOLDERS = [str(Path(__file__).parent / name) for name in ("array", "linalg")]
 SIZES = (1, 2, 3, 4)
+#: Seconds for one test on one cluster: it takes a few at most, but machines differ.
+_LIMIT = 120
 
 
 class Engines:
@@ -29,6 +31,7 @@ class Engines:
     def __init__(self, stack: ExitStack, environment: dict[str, str]) -> None:
         self._stack = stack
         self._environment = environment
+        self._clusters: dict[int, mpicluster.Cluster] = {}
         self._clients: dict[int, Client] = {}
 
     def __call__(self, n: int) -> Client:
@@ -36,8 +39,14 @@ class Engines:
             with pytest.MonkeyPatch.context() as patch:
                 for name, value in self._environment.items():
                     patch.setenv(name, value)
-                self._clients[n] = self._stack.enter_context(mpicluster.Cluster(n=n, profile=f"spmd-{n}"))
+                self._clusters[n] = mpicluster.Cluster(n=n, profile=f"spmd-{n}")
+                self._clients[n] = self._stack.enter_context(self._clusters[n])
         return self._clients[n]
+
+    def discard(self, n: int) -> None:
+        """End a cluster whose engines did not come back from a test: the next test starts another."""
+        del self._clients[n]
+        self._clusters.pop(n).stop()
 
 
 @pytest.fixture(scope="session")
@@ -71,5 +80,10 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
         return None
     clusters: Engines = pyfuncitem._request.getfixturevalue("engines")
     values = {n: pyfuncitem.funcargs[n] for n in pyfuncitem._fixtureinfo.argnames if n != "comm"}
-    clusters(pyfuncitem.callspec.params["ranks"])[:].spmd(pyfuncitem.obj, **values).get(300)
+    ranks = pyfuncitem.callspec.params["ranks"]
+    try:
+        clusters(ranks)[:].spmd(pyfuncitem.obj, **values).get(_LIMIT)
+    except TimeoutError:
+        clusters.discard(ranks)
+        raise
     return True

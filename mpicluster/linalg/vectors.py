@@ -84,8 +84,15 @@ def orthogonalized(space: Space, basis: Host, w: Host) -> tuple[Host, Host, floa
 
     Beside it: its coefficients in the basis, its norm, and the norm that it had. Two folds: classical Gram-Schmidt twice, which is as
     orthogonal as Householder's reflections, unless nothing is left (Giraud, Langou, Rozložník, van den Eshof, Numer. Math. 101, 2005).
+
+    Raises
+    ------
+    LinAlgError
+        the vector is not finite; on all ranks.
     """
     coefficients, before = space.sums((basis @ w.conj()).conj(), square(w))
+    if not math.isfinite(before):
+        raise np.linalg.LinAlgError("a product with the matrix is not finite: are there infinities or NaNs in the matrix?")
     w = w - coefficients @ basis
     again, after = space.sums((basis @ w.conj()).conj(), square(w))
     w -= again @ basis
