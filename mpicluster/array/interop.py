@@ -25,12 +25,12 @@ from mpicluster.array.statistics import reduced
 __all__ = ["call_function", "call_ufunc"]
 
 _ADVICE = "use a function of mpicluster.array, or np.asarray(x), which brings all values to every rank"
-#: ufuncs of whole vectors and matrices
-_GENERALIZED: dict[Any, Callable[..., Any]] = {
-    np.matmul: lambda a, b: xp.matmul(a, b),
-    np.vecdot: lambda a, b: xp.vecdot(a, b),
-    np.matvec: lambda a, b: xp.squeeze(xp.matmul(a, xp.expand_dims(b, axis=-1)), axis=-1),
-    np.vecmat: lambda a, b: xp.squeeze(xp.matmul(xp.expand_dims(xp.conj(a), axis=-2), b), axis=-2),
+#: ufuncs of whole vectors and matrices, by name: NumPy 2.1 has not all
+_GENERALIZED: dict[str, Callable[..., Any]] = {
+    "matmul": lambda a, b: xp.matmul(a, b),
+    "vecdot": lambda a, b: xp.vecdot(a, b),
+    "matvec": lambda a, b: xp.squeeze(xp.matmul(a, xp.expand_dims(b, axis=-1)), axis=-1),
+    "vecmat": lambda a, b: xp.squeeze(xp.matmul(xp.expand_dims(xp.conj(a), axis=-2), b), axis=-2),
 }
 #: reductions that have a function of their own
 _REDUCTIONS = {np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min", np.logical_and: "all", np.logical_or: "any"}
@@ -67,9 +67,9 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: Map
     name = f"np.{ufunc.__name__}"
     if method == "__call__" and ufunc.signature is None:
         return _elementwise(ufunc, inputs, (*outs, *[None] * (ufunc.nout - len(outs))), options)
-    if method == "__call__" and ufunc in _GENERALIZED:
+    if method == "__call__" and ufunc is getattr(np, ufunc.__name__, None) and ufunc.__name__ in _GENERALIZED:
         _refuse(name, options)
-        return _given(_GENERALIZED[ufunc](*inputs), outs[0])
+        return _given(_GENERALIZED[ufunc.__name__](*inputs), outs[0])
     if method == "reduce" and (ufunc in _REDUCTIONS or ufunc in _ASSOCIATIVE):
         return _given(_reduce(ufunc, inputs[0], **options), outs[0])
     if method == "accumulate" and ufunc in _ACCUMULATIONS:
@@ -94,11 +94,15 @@ def _elementwise(ufunc: np.ufunc, inputs: Sequence[Any], outs: Sequence[Any], op
     if where is True and all(out is None for out in outs):
         return apply(lambda *held: _on_blocks(ufunc, held, options), *inputs)
     mesh = mesh_of(*inputs, *outs, where)
-    operands = [x if is_scalar(x) else as_dist(x, mesh) for x in (*inputs, where)]
+    operands = [x if is_scalar(x) else as_dist(x, mesh) for x in inputs]
+    if where is not True:
+        operands.append(as_dist(where, mesh))
     shape, layout = _place(operands, outs)
-    *held, mask = blocks_for(operands, layout, shape)
-    targets = tuple(None if out is None else _target(out, layout, shape, mesh) for out in outs)
-    results = _on_blocks(ufunc, held, {**options, "out": targets, "where": mask if mask is True else blocks.host(mask)})
+    held = blocks_for(operands, layout, shape)
+    if where is not True:
+        options["where"] = blocks.host(held.pop())
+    options["out"] = targets = tuple(None if out is None else _target(out, layout, shape, mesh) for out in outs)
+    results = _on_blocks(ufunc, held, options)
     foreign = _foreign(held)
     given = []
     for result, target, out in zip(results if ufunc.nout > 1 else (results,), targets, outs, strict=True):

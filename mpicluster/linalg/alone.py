@@ -1,27 +1,103 @@
-"""What one rank does for all, with the threads of all on its host: where a matrix fits there, and the arithmetic does not divide well.
+"""What rank 0 does for all, with the threads of all on its host: where a matrix fits there, and the arithmetic does not divide well.
 
-The others wait without holding a core. Used up to `limits.GATHERED_UP_TO`.
+Half of the work of eigenvalues and singular values is limited by the speed of memory, and each of its steps would need messages. The others
+wait without holding a core. Used up to `limits.GATHERED_UP_TO`.
 """
 
 from __future__ import annotations
 
-import socket
-import zlib
-from collections.abc import Callable, Sequence
-from typing import Any
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import threadpoolctl
 from numpy.typing import NDArray
 
+from mpicluster.array import limits
+from mpicluster.array import local as blocks
 from mpicluster.array.darray import DistArray
-from mpicluster.array.layout import Block, Replicated
-from mpicluster.array.limits import GATHERED_UP_TO
+from mpicluster.array.layout import Block, Replicated, Shape, block_sizes
 from mpicluster.array.mesh import Mesh
+from mpicluster.array.statistics import with_block_layout
 
-__all__ = ["on_one_rank"]
+__all__ = ["alone", "fits", "gathered", "on_one_rank", "scattered", "told"]
 
 Matrix = NDArray[Any]
+T = TypeVar("T")
+
+
+def fits(x: DistArray) -> bool:
+    """Whether an array may be copied to one rank."""
+    return x.mesh.size == 1 or x.nbytes <= limits.GATHERED_UP_TO
+
+
+def alone(mesh: Mesh, work: Callable[[], T]) -> T | None:
+    """What ``work`` gives on rank 0, where BLAS has the threads of all ranks of its host; None elsewhere.
+
+    All raise if it fails. One message of a byte from rank 0 to each, for which they wait patiently.
+    """
+    ranks = mesh.on_host_of(0)
+    result: T | None = None
+    error: Exception | None = None
+    failed = np.zeros(1, np.uint8)
+    if mesh.rank == 0:
+        try:
+            with _threads(ranks):
+                result = work()
+        except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
+            error = e
+            failed[0] = 1
+        mesh.exchange([(peer, failed) for peer in range(1, mesh.size)], [])
+    else:
+        mesh.complete_patiently(mesh.post([], [(0, failed)]))
+    if failed[0]:
+        mesh.settle(error)
+    return result
+
+
+@functools.cache
+def _pools() -> Any:
+    """The BLAS libraries of this process."""
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
+@contextlib.contextmanager
+def _threads(ranks: int) -> Iterator[None]:
+    """Have BLAS use the threads of so many ranks, but not more than there are cores for this one."""
+    if ranks == 1:
+        yield
+        return
+    each = min((pool["num_threads"] for pool in _pools().info()), default=1)
+    with _pools().limit(limits=max(each, min(each * ranks, len(os.sched_getaffinity(0))))):
+        yield
+
+
+def gathered(x: DistArray, kind: np.dtype[Any]) -> tuple[Matrix | None, bool]:
+    """A copy of a matrix on rank 0, column-major; None elsewhere. And whether it is transposed, which it is unless x lies by columns.
+
+    size - 1 messages in all, and nothing is transposed on the way.
+    """
+    x = with_block_layout(x)
+    by_columns = isinstance(x.layout, Block) and x.layout.axis == 1
+    whole = x.gather(0)
+    if whole is None:
+        return None, not by_columns
+    return (whole if by_columns else whole.T).astype(kind, order="F", copy=False), not by_columns
+
+
+def scattered(mesh: Mesh, rows: Matrix | None, shape: Shape, kind: np.dtype[Any]) -> DistArray:
+    """A matrix that rank 0 has, in C order, in blocks of rows. size - 1 messages in all, for which the others wait patiently."""
+    sizes = block_sizes(shape[0], mesh.size)
+    block = mesh.scatter(rows, np.empty((sizes[mesh.rank], *shape[1:]), kind), sizes, 0)
+    return DistArray(mesh, Block(0), shape, block)
+
+
+def told(mesh: Mesh, values: Matrix | None, shape: Shape, kind: Any) -> Matrix:
+    """What rank 0 knows, on all. One Bcast."""
+    return mesh.bcast(np.empty(shape, kind) if values is None else np.ascontiguousarray(values), 0)
 
 
 def on_one_rank(
@@ -40,45 +116,19 @@ def on_one_rank(
         the function raises it; on all ranks.
     """
     mesh = x.mesh
-    if x.nbytes > GATHERED_UP_TO:
-        raise MemoryError(
-            f"{what} of a matrix of {x.nbytes / 2**30:.1f} GiB: it is done on one rank, up to {GATHERED_UP_TO / 2**30:g} GiB (array.limits)"
-        )
-    threads = _ranks_here(mesh)
+    if not fits(x):
+        bound = limits.GATHERED_UP_TO / 2**30
+        raise MemoryError(f"{what} of a matrix of {x.nbytes / 2**30:.1f} GiB: it is done on one rank, up to {bound:g} GiB (array.limits)")
     whole = x.gather(0)
-    results: tuple[Matrix, ...] = ()
-    error: Exception | None = None
-    if whole is not None:
-        try:
-            with threadpoolctl.threadpool_limits(threads):
-                results = function(whole)
-        except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
-            error = e
-    _wait_for_first(mesh)
-    mesh.settle(error)
+    results = alone(mesh, lambda: function(whole)) or ()  # type: ignore[arg-type] # rank 0 has it
     said = mesh.tell([(r.shape, r.dtype) for r in results] if mesh.rank == 0 else None)
     given = results if mesh.rank == 0 else [None] * len(said)
     return tuple(_spread(mesh, r, shape, kind, axis) for r, (shape, kind), axis in zip(given, said, axes, strict=True))
 
 
-def _ranks_here(mesh: Mesh) -> int:
-    """How many ranks of the mesh are on the host of rank 0."""
-    hosts = mesh.gather_ints(zlib.crc32(socket.gethostname().encode()))[:, 0]
-    return int((hosts == hosts[0]).sum())
-
-
-def _wait_for_first(mesh: Mesh) -> None:
-    """Wait for rank 0 without holding a core."""
-    mesh.complete_patiently(mesh.ibcast(np.zeros(1, np.uint8), 0))
-
-
-def _spread(mesh: Mesh, whole: Matrix | None, shape: tuple[int, ...], kind: Any, axis: int | None) -> DistArray:
+def _spread(mesh: Mesh, whole: Matrix | None, shape: Shape, kind: Any, axis: int | None) -> DistArray:
     if axis is None:
-        values = np.empty(shape, kind) if whole is None else np.ascontiguousarray(whole)
-        return DistArray(mesh, Replicated(), shape, mesh.bcast(values, 0))
-    layout = Block(axis)
+        return DistArray(mesh, Replicated(), shape, told(mesh, whole, shape, kind))
     rows = None if whole is None else np.ascontiguousarray(np.moveaxis(whole, axis, 0))
-    sizes = layout.parts(shape, mesh.size)
-    rest = tuple(n for i, n in enumerate(shape) if i != axis)
-    block = mesh.scatter(rows, np.empty((sizes[mesh.rank], *rest), kind), sizes, 0)
-    return DistArray(mesh, layout, shape, np.moveaxis(block, 0, axis))
+    divided = scattered(mesh, rows, (shape[axis], *(n for i, n in enumerate(shape) if i != axis)), kind)
+    return DistArray(mesh, Block(axis), shape, np.moveaxis(blocks.host(divided.local), 0, axis))

@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 from mpicluster.array.darray import DistArray
 from mpicluster.array.layout import Block, Replicated
+from mpicluster.array.operands import replicated
 from mpicluster.linalg.alone import on_one_rank
 from mpicluster.linalg.checks import check_square, common_type, operands
+from mpicluster.linalg.multiplication import as_kind
 from mpicluster.linalg.panels import divided_axis, is_small
+from mpicluster.linalg.spectrum import divided_eigenpairs
 from mpicluster.linalg.stacks import of_whole, stacked
 
 __all__ = ["EigResult", "EighResult", "eig", "eigh", "eigvals", "eigvalsh"]
@@ -33,8 +36,8 @@ class EigResult(NamedTuple):
     eigenvectors: DistArray
 
 
-def _by_one(x: Any, function: Any, *, vectors: bool, what: str) -> tuple[DistArray, ...]:
-    """A decomposition of a square matrix, or of each of a stack, by LAPACK: values replicated, vectors divided as the matrix is."""
+def _eigen(x: Any, function: Any, divided: Any, *, vectors: bool) -> tuple[DistArray, ...]:
+    """A decomposition of a square matrix, or of each of a stack: values replicated, vectors divided as the matrix is."""
     (x,) = operands(x)
     check_square(x)
     kind = common_type(x)
@@ -44,12 +47,19 @@ def _by_one(x: Any, function: Any, *, vectors: bool, what: str) -> tuple[DistArr
         return tuple(found) if vectors else (found,)
 
     if x.ndim > 2:
-        return stacked(x, of_block)
-    axis = divided_axis(x)
-    if isinstance(x.layout, Replicated) or is_small(x) or x.mesh.size == 1:
+        return tuple(as_kind(x, part) for part in stacked(x, of_block))
+    if isinstance(x.layout, Replicated) or is_small(x):
         values, *rest = of_whole(x, of_block, Replicated())
-        return values, *(v if isinstance(x.layout, Replicated) else v.redistribute(Block(axis)) for v in rest)
-    return on_one_rank(x, of_block, (None, axis) if vectors else (None,), what)
+        rest = rest if isinstance(x.layout, Replicated) else [v.redistribute(Block(divided_axis(x))) for v in rest]
+    else:
+        values, *rest = divided(x, kind, of_block)
+    return tuple(as_kind(x, part) for part in (values, *rest))
+
+
+def _hermitian(x: DistArray, kind: np.dtype[Any], *, vectors: bool) -> tuple[DistArray, ...]:
+    values, found = divided_eigenpairs(x, kind, vectors=vectors)
+    w = replicated(x.mesh, values)
+    return (w,) if found is None else (w, found.redistribute(Block(divided_axis(x))))
 
 
 def eigh(x: Any, /) -> EighResult:
@@ -58,22 +68,26 @@ def eigh(x: Any, /) -> EighResult:
     Only the lower triangle is looked at. Eigenvalues are replicated; column i of the second result, divided as ``x`` is, is the
     eigenvector of value i.
 
-    By one rank, with the threads of all on its host, up to 1 GiB: see `alone`. LAPACK's divide and conquer (syevd, heevd), backward stable:
-    each eigenvalue is within c n u ``||x||`` of a true one.
+    A matrix of up to 1 GiB (``limits``): on one rank by LAPACK's divide and conquer (syevd, heevd), with the threads of all on its host; at
+    most 2 (p - 1) messages. Larger ones: a tridiagonal matrix by panels of at most 32 rows, of each of them a Bcast, and of each row
+    an Allgatherv, n**2 / 2 elements in either; its eigenvectors by Cuppen's divide and conquer, log2(p) rounds of three Allgathervs of at
+    most 2 n numbers; and an Ibcast of each panel to turn them back. See ``mpicluster.linalg.tridiagonal`` and ``cuppen`` for the sources.
+    Memory: five times ``x`` / p.
+
+    Backward stable: each eigenvalue is within c n u ``||x||`` of a true one.
 
     Raises
     ------
     LinAlgError
         it is not square, or the algorithm does not converge (an element is not a number, say); on all ranks.
-    MemoryError
-        it is too large for one rank.
     """
-    return EighResult(*_by_one(x, np.linalg.eigh, vectors=True, what="eigh"))
+    found = _eigen(x, np.linalg.eigh, lambda x, kind, _: _hermitian(x, kind, vectors=True), vectors=True)
+    return EighResult(*found)
 
 
 def eigvalsh(x: Any, /) -> DistArray:
-    """The eigenvalues of a symmetric or Hermitian matrix, rising; as `eigh`."""
-    return _by_one(x, np.linalg.eigvalsh, vectors=False, what="eigvalsh")[0]
+    """The eigenvalues of a symmetric or Hermitian matrix, rising; as `eigh`, without what is for vectors."""
+    return _eigen(x, np.linalg.eigvalsh, lambda x, kind, _: _hermitian(x, kind, vectors=False), vectors=False)[0]
 
 
 def _complex(block: Matrix) -> Matrix:
@@ -83,12 +97,28 @@ def _complex(block: Matrix) -> Matrix:
 def eig(x: Any, /) -> EigResult:
     """Eigenvalues and eigenvectors of any square matrix (n, n), or of each of a stack (..., n, n); complex, in no order.
 
-    Column i of the second result is the eigenvector of value i, of length 1. Layouts, cost and errors are those of `eigh`; LAPACK's QR
-    algorithm (geev).
+    Column i of the second result, divided as ``x`` is, is the eigenvector of value i, of length 1. Eigenvalues are replicated.
+
+    By one rank, with the threads of all on its host, up to 1 GiB (``limits``): LAPACK's QR algorithm (geev). At most 2 (p - 1) messages.
+
+    Raises
+    ------
+    LinAlgError
+        it is not square, or the algorithm does not converge; on all ranks.
+    MemoryError
+        it is too large for one rank.
     """
-    return EigResult(*_by_one(x, lambda block: map(_complex, np.linalg.eig(block)), vectors=True, what="eig"))
+    return EigResult(*_eigen(x, lambda block: map(_complex, np.linalg.eig(block)), _general((None, 1), "eig"), vectors=True))
 
 
 def eigvals(x: Any, /) -> DistArray:
     """The eigenvalues of any square matrix; as `eig`."""
-    return _by_one(x, lambda block: _complex(np.linalg.eigvals(block)), vectors=False, what="eigvals")[0]
+    return _eigen(x, lambda block: _complex(np.linalg.eigvals(block)), _general((None,), "eigvals"), vectors=False)[0]
+
+
+def _general(axes: tuple[int | None, ...], what: str) -> Any:
+    def divided(x: DistArray, _kind: np.dtype[Any], of_block: Any) -> tuple[DistArray, ...]:
+        values, *vectors = on_one_rank(x, of_block, axes, what)
+        return values, *(v.redistribute(Block(divided_axis(x))) for v in vectors)
+
+    return divided

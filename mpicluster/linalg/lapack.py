@@ -47,13 +47,13 @@ def geqrt(a: Matrix) -> Vector:
     return t[np.arange(k), np.arange(k) % nb]
 
 
-def householder_vector(x: Vector) -> tuple[float, complex]:
+def householder_vector(x: Vector) -> tuple[float, Any]:
     """beta and tau such that ``(I - tau v v^H)^H x = (beta, 0, ..., 0)``, with v, whose first element is 1, in place of x."""
     tau = np.empty(1, x.dtype)
     _larfg[prefix(x.dtype)](len(x), x, x[1:] if len(x) > 1 else x, 1, tau)
     beta = float(x[0].real)
     x[0] = 1
-    return beta, complex(tau[0])
+    return beta, tau[0]
 
 
 def _room(size: Any) -> int:

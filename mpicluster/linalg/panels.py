@@ -21,7 +21,19 @@ from mpicluster.array.darray import DistArray
 from mpicluster.array.layout import Block, BlockCyclic, BlockCyclic2D, Layout, default_layout
 from mpicluster.array.mesh import MPI, Mesh
 
-__all__ = ["SMALL", "Panels", "divided_axis", "fan_out", "indices_of", "is_small", "rows_of", "transposed", "working_copy"]
+__all__ = [
+    "SMALL",
+    "Panels",
+    "are_few",
+    "divided_axis",
+    "fan_out",
+    "handed",
+    "indices_of",
+    "is_small",
+    "rows_of",
+    "transposed",
+    "working_copy",
+]
 
 Matrix = NDArray[Any]
 
@@ -32,9 +44,14 @@ _WIDEST, _NARROWEST = 128, 16
 _PIECE = 512
 
 
+def are_few(n: int) -> bool:
+    """Whether so many rows or columns are better on one rank."""
+    return n <= SMALL
+
+
 def is_small(x: DistArray) -> bool:
     """Whether a divided matrix is better copied whole to every rank."""
-    return x.mesh.size > 1 and max(x.shape) <= SMALL
+    return x.mesh.size > 1 and are_few(max(x.shape))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,33 +168,48 @@ def _rows(x: DistArray, panels: Panels, kind: np.dtype[Any], *, copy: bool) -> M
     return result
 
 
+def handed(values: Matrix, message: Matrix | None) -> Matrix:
+    """Values, in the message if there is one."""
+    if message is None:
+        return values
+    message[...] = values
+    return message
+
+
 def fan_out(
     mesh: Mesh,
     panels: Panels,
     order: range,
     *,
-    ready: Callable[[int], Matrix],
-    room: Callable[[int], Matrix],
+    nbytes: int,
+    room: Callable[[int, Matrix], Matrix],
+    ready: Callable[[int, Matrix | None], Matrix],
     use: Callable[[int, Matrix, slice], None],
 ) -> Iterator[tuple[int, Matrix]]:
     """Work through panels, rising or falling: each depends on those before it. Yields each panel as it is known to all ranks.
 
-    ``ready(k)``
-        finishes panel k, at its owner, and gives what the others need of it, in one piece;
-    ``room(k)``
-        is an array to receive that;
+    ``nbytes``
+        of the longest message;
+    ``room(k, memory)``
+        is the array of message k, in one piece, at the beginning of so many bytes;
+    ``ready(k, message)``
+        finishes panel k, at its owner, and gives what the others need of it: in the message, which is None on a single rank;
     ``use(k, message, part)``
         brings up to date, by panel k, a part of this rank's block: rows of panels that come later in ``order``.
 
     One Ibcast for each panel. The next panel goes first (it is brought up to date, finished and on its way before the rest is touched), so
-    that ranks need not wait for it: lookahead of one panel. Memory: two messages.
+    that ranks need not wait for it: lookahead of one panel. Memory: two messages, which all ranks have before the first, or raise.
 
     The caller may leave between panels, if all ranks do: then nothing is under way.
     """
     rising = order.step > 0
+    with mesh.preparing(nbytes):
+        memory = [np.empty(nbytes if mesh.size > 1 else 0, np.uint8) for _ in order[:2]]
 
     def begin(k: int) -> tuple[Matrix, list[MPI.Request]]:
-        message = ready(k) if panels.owner(k) == mesh.rank else room(k)
+        message = room(k, memory[k % 2]) if mesh.size > 1 else None
+        if message is None or panels.owner(k) == mesh.rank:
+            message = ready(k, message)
         return message, mesh.ibcast(message, panels.owner(k))
 
     pending = begin(order[0]) if order else None

@@ -15,7 +15,7 @@ from mpicluster.linalg.checks import check_matrix, common_type, operands
 from mpicluster.linalg.choleskyqr import by_cholesky
 from mpicluster.linalg.householder import by_householder
 from mpicluster.linalg.multiplication import as_kind
-from mpicluster.linalg.panels import SMALL, divided_axis, is_small
+from mpicluster.linalg.panels import are_few, divided_axis, is_small
 from mpicluster.linalg.reflectors import phases
 from mpicluster.linalg.stacks import of_whole, stacked
 from mpicluster.linalg.tsqr import TallQR
@@ -128,7 +128,7 @@ def _laid(result: DistArray, x: DistArray) -> DistArray:
 def is_tall(x: DistArray) -> bool:
     """Whether a matrix is better factored by blocks of rows and a tree."""
     m, n = x.shape
-    return m >= n and (n <= SMALL or m >= 8 * n * x.mesh.size) and n * n * x.itemsize <= REPLICATED_UP_TO
+    return m >= n and (are_few(n) or m >= 8 * n * x.mesh.size) and n * n * x.itemsize <= REPLICATED_UP_TO
 
 
 def rows_of_block(x: DistArray, kind: np.dtype[Any]) -> tuple[Matrix, tuple[int, ...]]:

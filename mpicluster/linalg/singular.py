@@ -11,18 +11,17 @@ from mpicluster.array import elementwise, manipulation, statistics
 from mpicluster.array.creation import ones_like, zeros_like
 from mpicluster.array.darray import DistArray
 from mpicluster.array.layout import Block, Replicated
-from mpicluster.linalg.alone import on_one_rank
+from mpicluster.array.operands import replicated
 from mpicluster.linalg.checks import check_matrix, common_type, operands, real_type
+from mpicluster.linalg.multiplication import as_kind
 from mpicluster.linalg.panels import divided_axis, is_small
 from mpicluster.linalg.products import matmul
-from mpicluster.linalg.qr_factors import qr
 from mpicluster.linalg.stacks import of_whole, stacked
+from mpicluster.linalg.triplets import triplets
 
 __all__ = ["SVDResult", "hermitian", "matrix_rank", "pinv", "svd", "svdvals"]
 
 Matrix = NDArray[Any]
-#: So many times more rows than columns (or columns than rows) make a matrix tall (or wide): it is reduced by a QR factorization first.
-_TALL = 2
 
 
 class SVDResult(NamedTuple):
@@ -44,18 +43,24 @@ def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
     """U, S and Vh with ``x = U diag(S) Vh``, for a matrix (m, n) or a stack (..., m, n); singular values fall.
 
     With k = min(m, n), U has shape (m, k), S (k,), Vh (k, n); with ``full_matrices`` U is (m, m) and Vh (n, n). S is replicated; U lies
-    in blocks of rows, and Vh along the axis that ``x`` does; of a tall matrix Vh, and of a wide one U, is replicated.
+    in blocks of rows, and Vh along the axis that ``x`` does; of a matrix that `qr` takes for tall, Vh is replicated; of such a wide one, U.
 
-    A tall matrix (at least twice as many rows as columns; a wide one likewise) costs a QR factorization, and the decomposition of R on
-    every rank (Chan, "An improved algorithm for computing the singular value decomposition", ACM TOMS 8(1), 1982). Others, up to 1 GiB, are
-    decomposed by one rank, with the threads of all on its host: see `alone`. LAPACK's divide and conquer (gesdd), backward stable.
+    A matrix with fewer rows than columns is decomposed as its transposed. Of the others
+
+    * one that `qr` takes for tall: by the tree of `qr`, and the decomposition of R on one rank, whose vectors Q is multiplied with on
+      the way down the tree. Two Bcasts of n**2 elements beside the tree's messages. Memory: ``x`` / p, U, and a few triangles;
+    * one with 1.5 times as many rows as columns: by `qr`, the decomposition of R, and a product (Chan, ACM TOMS 8(1), 1982);
+    * one of up to 1 GiB (``limits``): on one rank by LAPACK's gesdd, with the threads of all on its host. At most 3 (p - 1) messages;
+    * larger ones: by the polar decomposition, and the eigenvectors of its Hermitian factor as `eigh` finds them (Higham and Papadimitriou,
+      "Parallel singular value decomposition via the polar decomposition", 1993; Nakatsukasa and Higham, SIAM J. Sci. Comput. 35(3), 2013).
+      About 60 n**3 / p operations; a dozen times the messages of `qr` and of products. Memory: ten times ``x`` / p.
+
+    All are backward stable: each singular value is within c max(m, n) u ``||x||`` of a true one.
 
     Raises
     ------
     LinAlgError
         it has less than two dimensions, or an element is not a number; on all ranks.
-    MemoryError
-        it is neither tall nor wide, and too large for one rank.
     """
     (x,) = operands(x)
     check_matrix(x)
@@ -65,28 +70,27 @@ def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
         return tuple(np.linalg.svd(block.astype(kind, copy=False), full_matrices=full_matrices))
 
     if x.ndim > 2:
-        return SVDResult(*stacked(x, of_block))
-    m, n = x.shape
-    axis = divided_axis(x)
-    if isinstance(x.layout, Replicated) or is_small(x) or x.mesh.size == 1:
+        return SVDResult(*(as_kind(x, part) for part in stacked(x, of_block)))
+    if isinstance(x.layout, Replicated) or is_small(x) or not x.size:
         u, s, vh = of_whole(x, of_block, Replicated())
         if not isinstance(x.layout, Replicated):
-            u, vh = u.redistribute(Block(0)), vh.redistribute(Block(axis))
-        return SVDResult(u, s, vh)
-    if m >= _TALL * n and not full_matrices:
-        q, r = qr(x)
-        small = r.replicate()
-        values = np.linalg.svd(small.local)
-        u, s, vh = (DistArray(x.mesh, Replicated(), v.shape, v) for v in values)
-        return SVDResult(matmul(q, u), s, vh)
-    if n >= _TALL * m and not full_matrices:
-        turned = svd(hermitian(x), full_matrices=False)
-        return SVDResult(hermitian(turned.Vh), turned.S, hermitian(turned.U))
-    return SVDResult(*on_one_rank(x, of_block, (0, None, axis), "the SVD"))
+            u, vh = u.redistribute(Block(0)), vh.redistribute(Block(divided_axis(x)))
+    else:
+        found = triplets(x, kind, complete=full_matrices)
+        assert found.u is not None
+        assert found.vh is not None
+        u, vh = (_laid(part, axis) for part, axis in ((found.u, 0), (found.vh, divided_axis(x))))
+        s = replicated(x.mesh, found.s)
+    return SVDResult(as_kind(x, u), as_kind(x, s), as_kind(x, vh))
+
+
+def _laid(x: DistArray, axis: int) -> DistArray:
+    """In even blocks along an axis, unless all ranks have it."""
+    return x if isinstance(x.layout, Replicated) else x.redistribute(Block(axis))
 
 
 def svdvals(x: Any, /) -> DistArray:
-    """The singular values of a matrix (m, n), replicated, or of a stack (..., m, n); they fall. As `svd`, which see for the cost."""
+    """The singular values of a matrix (m, n), replicated, or of a stack (..., m, n); they fall. As `svd`, without what is for vectors."""
     (x,) = operands(x)
     check_matrix(x)
     kind = common_type(x)
@@ -95,17 +99,12 @@ def svdvals(x: Any, /) -> DistArray:
         return (np.linalg.svd(block.astype(kind, copy=False), compute_uv=False),)
 
     if x.ndim > 2:
-        return stacked(x, of_block)[0]
-    m, n = x.shape
-    if isinstance(x.layout, Replicated) or is_small(x) or x.mesh.size == 1:
-        return of_whole(x, of_block, Replicated())[0]
-    if m >= _TALL * n:
-        r = qr(x, mode="r")
-        values = of_block(r.replicate().local)[0]
-        return DistArray(x.mesh, Replicated(), values.shape, values)
-    if n >= _TALL * m:
-        return svdvals(manipulation.matrix_transpose(x))
-    return on_one_rank(x, of_block, (None,), "the SVD")[0]
+        values = stacked(x, of_block)[0]
+    elif isinstance(x.layout, Replicated) or is_small(x) or not x.size:
+        values = of_whole(x, of_block, Replicated())[0]
+    else:
+        values = replicated(x.mesh, triplets(x, kind, vectors=False).s)
+    return as_kind(x, values)
 
 
 def _cut(s: DistArray, shape: tuple[int, ...], rtol: Any) -> DistArray:
