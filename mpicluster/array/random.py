@@ -1,13 +1,15 @@
 """Random arrays whose values depend on the seed alone: not on how many ranks there are, nor on how the array is divided.
 
-The values of an array, in C order, are cut into *streams* of 65,536. Each stream has a bit generator of its own (SFC64, NumPy's fastest),
-seeded by NumPy's ``SeedSequence`` with the generator's entropy, and as its spawn key the number of the call and that of the stream: so any
-rank can make any part. Each makes the streams of which it holds something, straight into its block; no message is sent. Where a rank holds
-many short stretches (blocks of columns), the array is made in `layout.default_layout` and redistributed.
+The values of an array, in C order, are cut into *streams* of 65,536. They come from one bit generator that counts, Philox (Salmon, Moraes,
+Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11), whose key is made of the seed by NumPy's ``SeedSequence``; the number of the
+call and that of the stream are the upper half of the counter: so any rank can make any part. Each makes the streams of which it holds
+something, straight into its block; no message is sent. Where a rank holds many short stretches (blocks of columns), the array is made in
+`layout.default_layout` and redistributed.
 
 ::
 
-    stream = numpy.random.Generator(SFC64(SeedSequence(seed, spawn_key=(call, number))))      # call and number count from 0
+    key = numpy.random.SeedSequence(seed).generate_state(2, numpy.uint64)
+    stream = numpy.random.Generator(numpy.random.Philox(key=key, counter=[0, 0, number, call]))      # number and call count from 0
 
 All ranks make the same calls, as ever.
 """
@@ -58,6 +60,7 @@ class Generator:
 
     def __init__(self, sequence: np.random.SeedSequence) -> None:
         self._sequence = sequence
+        self._key = sequence.generate_state(2, np.uint64)
         #: how many calls were made
         self._calls = 0
 
@@ -72,9 +75,7 @@ class Generator:
     # -- streams -------------------------------------------------------------------------------------------------------------------
 
     def _stream(self, call: int, number: int) -> np.random.Generator:
-        parent = self._sequence
-        seed = np.random.SeedSequence(parent.entropy, spawn_key=(*parent.spawn_key, call, number), pool_size=parent.pool_size)
-        return np.random.Generator(np.random.SFC64(seed))
+        return np.random.Generator(np.random.Philox(key=self._key, counter=np.array([0, 0, number, call], np.uint64)))
 
     def _next(self) -> int:
         self._calls += 1

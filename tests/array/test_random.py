@@ -15,13 +15,18 @@ pytestmark = pytest.mark.spmd
 STREAM = 1 << 16
 
 
+def stream(seed, call, number, key=()):
+    """The generator of one stream, as the documentation says."""
+    words = np.random.SeedSequence(seed, spawn_key=key).generate_state(2, np.uint64)
+    return np.random.Generator(np.random.Philox(key=words, counter=[0, 0, number, call]))
+
+
 def expected(seed, call, shape, draw, key=()):
     """What any number of ranks must give: ``draw(generator, n)`` for each stream of 65,536 values."""
     n = int(np.prod(shape))
     parts = []
     for number, at in enumerate(range(0, n, STREAM)):
-        seeds = np.random.SeedSequence(seed, spawn_key=(*key, call, number))
-        parts.append(draw(np.random.Generator(np.random.SFC64(seeds)), min(STREAM, n - at)))
+        parts.append(draw(stream(seed, call, number, key), min(STREAM, n - at)))
     return np.concatenate(parts).reshape(shape) if parts else draw(np.random.default_rng(0), 0).reshape(shape)
 
 
@@ -111,10 +116,7 @@ def test_permutations(comm):
         np.testing.assert_array_equal(one, order)
     many = np.asarray(xp.random.default_rng(3).permutation(200_001))
     lots = expected(3, 0, (200_001,), lambda g, n: g.integers(0, 4, n, "uint16"))
-    parts = []
-    for part in range(4):
-        seeds = np.random.SeedSequence(3, spawn_key=(1, part))
-        parts.append(np.random.Generator(np.random.SFC64(seeds)).permutation(np.count_nonzero(lots == part)))
+    parts = [stream(3, 1, part).permutation(np.count_nonzero(lots == part)) for part in range(4)]
     begins = np.concatenate([[0], np.cumsum([len(p) for p in parts])])
     for part, order in enumerate(parts):
         np.testing.assert_array_equal(many[lots == part], order + begins[part])
