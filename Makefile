@@ -85,7 +85,7 @@ check: lint types docs test test-mpich ## all of these: what must pass before a 
 bench: $(VENV_BENCH)/.bench ## measure this and the others side by side; results go to benchmarks/results
 	$(ROOT_MAY) $(VENV_BENCH)/bin/python -m benchmarks
 
-bench-linalg: $(VENV_LINALG)/.bench ## measure linear algebra beside NumPy, SciPy, Heat, dask and ScaLAPACK
+bench-linalg: $(VENV_LINALG)/.bench ## measure linear algebra beside NumPy, SciPy, Heat, dask and ScaLAPACK; writes docs/linalg-benchmarks.md
 	$(ROOT_MAY) $(VENV_LINALG)/bin/python -m benchmarks --suite linalg
 
 # the standard's suite is not on PyPI: SUITE is a checkout of data-apis/array-api-tests, with its submodule and its requirements
@@ -93,11 +93,11 @@ EXAMPLES ?= 100
 conformance: $(VENV)/.dev ## run the array API standard's own suite on 3 engines: make conformance SUITE=/path/to/array-api-tests
 	@test -d "$(SUITE)/array_api_tests" || { echo "SUITE must name a checkout of array-api-tests: make conformance SUITE=..." >&2; exit 1; }
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(SUITE)/requirements.txt
-	mkdir -p build
+	mkdir -p build && rm -f build/conformance.xml
 	-cd $(SUITE) && $(ROOT_MAY) PYTHONPATH=$(CURDIR)/tests/conformance ARRAY_API_TESTS_MODULE=on_engines ARRAY_API_TESTS_VERSION=2025.12 \
 		$(CURDIR)/$(VENV)/bin/python -m pytest array_api_tests --max-examples=$(EXAMPLES) -p no:cacheprovider --disable-deadline \
 		--junitxml=$(CURDIR)/build/conformance.xml
-	$(VENV)/bin/python tests/conformance/report.py build/conformance.xml 2025.12 $(EXAMPLES)
+	$(VENV)/bin/python tests/conformance/report.py build/conformance.xml $(SUITE) 2025.12 $(EXAMPLES)
 
 growth: $(VENV_LINALG)/.bench ## count and measure how costs grow with the number of ranks; writes docs/growth.md
 	$(ROOT_MAY) $(VENV_LINALG)/bin/python -m benchmarks.growth

@@ -19,6 +19,7 @@ from benchmarks.results import Failure, Run
 from benchmarks.suites import SUITES, Suite
 
 RESULTS = Path(__file__).resolve().parent / "results"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 #: seconds in which a contender must come forward with its next measure
 PATIENCE = 180.0
 
@@ -33,7 +34,7 @@ PATIENCE = 180.0
 def main(name: str, only: tuple[str, ...], repeat: int | None, quick: bool, engines: int | None, patience: float) -> None:
     """Measure mpicluster beside its peers and its floors on this machine.
 
-    A full run replaces results/latest.* (results/linalg.* of linalg); one with --only, --quick, another number of
+    A full run replaces results/latest.* (results/linalg.* of linalg, and its page in docs/); one with --only, --quick, another number of
     engines, or interrupted, is written as partial.
     """
     suite = SUITES[name]
@@ -87,6 +88,8 @@ def write(run: Run, suite: Suite, *, partial: bool) -> str:
             temporary = RESULTS / f".{file}{suffix}"
             temporary.write_bytes(content)
             os.replace(temporary, RESULTS / f"{file}{suffix}")
+    if suite.page and not partial:
+        (DOCS / f"{suite.page}.md").write_text(text)
     return text
 
 

@@ -32,6 +32,8 @@ class Suite(msgspec.Struct, frozen=True):
     rounds: int
     #: what a reader must know to compare
     note: str
+    #: the page of the documentation that a full run writes
+    page: str | None = None
 
 
 def _of(*contenders: Contender) -> dict[str, Contender]:
@@ -75,6 +77,7 @@ SUITES = {
             f"float64. Ours, Heat and ScaLAPACK run on {linalg.RANKS} ranks with one BLAS thread each, dask on {linalg.RANKS} workers,"
             f" NumPy and SciPy in one process with {linalg.RANKS} threads. Operands lie where each has them: blocks of rows, of columns for"
             " ScaLAPACK; what an operation moves for itself is in its time. ScaLAPACK is MKL's, in blocks of 128 columns, not tuned.",
+            "linalg-benchmarks",
         ),
     )
 }

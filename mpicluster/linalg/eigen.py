@@ -11,7 +11,7 @@ from mpicluster.array.darray import DistArray
 from mpicluster.array.layout import Block, Replicated
 from mpicluster.array.operands import replicated
 from mpicluster.linalg.alone import on_one_rank
-from mpicluster.linalg.checks import check_square, common_type, operands
+from mpicluster.linalg.checks import LinAlgError, check_square, common_type, operands
 from mpicluster.linalg.multiplication import as_kind
 from mpicluster.linalg.panels import divided_axis, is_small
 from mpicluster.linalg.spectrum import divided_eigenpairs
@@ -62,6 +62,14 @@ def _hermitian(x: DistArray, kind: np.dtype[Any], *, vectors: bool) -> tuple[Dis
     return (w,) if found is None else (w, found.redistribute(Block(divided_axis(x))))
 
 
+def _eigh(block: Matrix) -> tuple[Matrix, Matrix]:
+    """NumPy's, which with some builds of LAPACK gives NaNs for NaNs."""
+    values, vectors = np.linalg.eigh(block)
+    if np.isnan(values).any():
+        raise LinAlgError("Eigenvalues did not converge")
+    return values, vectors
+
+
 def eigh(x: Any, /) -> EighResult:
     """Eigenvalues, rising, and orthonormal eigenvectors of a symmetric or Hermitian matrix (n, n), or of each of a stack (..., n, n).
 
@@ -81,7 +89,7 @@ def eigh(x: Any, /) -> EighResult:
     LinAlgError
         it is not square, or the algorithm does not converge (an element is not a number, say); on all ranks.
     """
-    found = _eigen(x, np.linalg.eigh, lambda x, kind, _: _hermitian(x, kind, vectors=True), vectors=True)
+    found = _eigen(x, _eigh, lambda x, kind, _: _hermitian(x, kind, vectors=True), vectors=True)
     return EighResult(*found)
 
 
