@@ -6,6 +6,7 @@ current world).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from mpicluster.array import local as blocks
 from mpicluster.array.conversion import asarray, from_dlpack, from_local, replicate
 from mpicluster.array.darray import DistArray
-from mpicluster.array.layout import Layout
+from mpicluster.array.layout import Layout, Shape
 from mpicluster.array.mesh import as_mesh
 from mpicluster.array.operands import as_dist, mesh_of
 from mpicluster.array.placement import as_shape as as_shape
@@ -134,7 +135,7 @@ def eye(
     shape = (n_rows, n_rows if n_cols is None else n_cols)
     result = zeros(shape, dtype=dtype, device=device, layout=layout, comm=comm)
     rows, columns = _indices(result)
-    _, i, j = np.intersect1d(rows + k, columns, assume_unique=True, return_indices=True)
+    _, i, j = np.intersect1d(rows + _diagonal(k, shape), columns, assume_unique=True, return_indices=True)
     result.local[i, j] = 1
     return result
 
@@ -145,13 +146,18 @@ def _indices(x: DistArray) -> list[np.ndarray[Any, Any]]:
     return [np.concatenate([np.arange(lo, hi) for lo, hi in r]) if r else np.arange(0) for r in runs]
 
 
+def _diagonal(k: int, shape: Shape) -> int:
+    """The number of a diagonal; of those without an element, which may be any integers, the nearest."""
+    return max(-shape[-2], min(operator.index(k), shape[-1]))
+
+
 def _triangle(x: Any, k: int, *, lower: bool) -> DistArray:
     x = as_dist(x, mesh_of(x))
     if x.ndim < 2:
         raise ValueError(f"a triangle needs an array of two dimensions or more, not of shape {x.shape}")
     *_, rows, columns = _indices(x)
     compare = np.less_equal if lower else np.greater_equal
-    kept = blocks.like(x.local, compare(columns[np.newaxis, :], rows[:, np.newaxis] + k))
+    kept = blocks.like(x.local, compare(columns[np.newaxis, :], rows[:, np.newaxis] + _diagonal(k, x.shape)))
     namespace = blocks.namespace(x.local)
     zero = namespace.zeros((), dtype=x.local.dtype, device=x.local.device)
     return DistArray(x.mesh, x.layout, x.shape, namespace.where(kept, x.local, zero))

@@ -99,7 +99,9 @@ def load(
     columns = next((int(c) for n, c in said if n), 0)
     sizes = tuple(int(n) for n in said[:, 0])
     shape = (sum(sizes), columns)
-    x = wrap(mesh, Block(0, sizes), shape, table.values(columns))
+    with mesh.together():
+        values = table.values(columns)
+    x = wrap(mesh, Block(0, sizes), shape, values)
     return x.redistribute(layout if layout is not None else default_layout(shape, mesh.size))
 
 

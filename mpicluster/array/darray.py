@@ -150,10 +150,11 @@ class DistArray(Operators):
         return self.copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        """All values on every rank. One Allgatherv from blocks. A copy, unless the array is replicated."""
+        """All values on every rank. One Allgatherv from blocks. A copy, unless the array is replicated. Memory: the values, once."""
         if copy is False and not isinstance(self._layout, Replicated):
             raise ValueError("an array that lies on several ranks cannot be had without a copy")
-        return np.array(blocks.host(self.replicate()._block), dtype, copy=copy)
+        whole = blocks.host(self.replicate()._block)
+        return np.array(whole, dtype, copy=copy if np.may_share_memory(whole, blocks.host(self._block)) else None)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         """The namespace of functions for this array: `mpicluster.array`."""

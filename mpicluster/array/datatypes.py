@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mpicluster.array import local as blocks
 from mpicluster.array.darray import DistArray
+from mpicluster.array.extremes import FloatLimits, IntegerLimits
 from mpicluster.array.operands import as_dist, mesh_of, namespace_of
 
 __all__ = [
@@ -82,42 +82,16 @@ def isdtype(dtype: Any, kind: Any) -> Any:
     return _numpy.isdtype(np.dtype(dtype), kind)
 
 
-@dataclass(frozen=True, eq=False)
-class FloatLimits:
-    """What `finfo` gives. For a complex type, of its real and imaginary parts."""
-
-    bits: int
-    #: from 1.0 to the next larger number
-    eps: float
-    max: float
-    min: float
-    #: the smallest positive number with full precision
-    smallest_normal: float
-    dtype: Any
-
-
-@dataclass(frozen=True, eq=False)
-class IntegerLimits:
-    """What `iinfo` gives."""
-
-    bits: int
-    max: int
-    min: int
-    dtype: Any
-
-
 def _limits(name: str, x: Any) -> Any:
     namespace = namespace_of(x)
     return getattr(np if namespace is _numpy else namespace, name)(_type(x))
 
 
-def finfo(type: Any, /) -> Any:  # noqa: A002 - its name in the standard
+def finfo(type: Any, /) -> FloatLimits:  # noqa: A002 - its name in the standard
     """Limits of a floating-point type, or of an array's: ``bits``, ``eps``, ``max``, ``min``, ``smallest_normal``, ``dtype``."""
-    told = _limits("finfo", type)
-    return FloatLimits(told.bits, float(told.eps), float(told.max), float(told.min), float(told.smallest_normal), told.dtype)
+    return FloatLimits.of(_limits("finfo", type))
 
 
-def iinfo(type: Any, /) -> Any:  # noqa: A002 - its name in the standard
+def iinfo(type: Any, /) -> IntegerLimits:  # noqa: A002 - its name in the standard
     """Limits of an integer type, or of an array's: ``bits``, ``max``, ``min``, ``dtype``."""
-    told = _limits("iinfo", type)
-    return IntegerLimits(told.bits, int(told.max), int(told.min), told.dtype)
+    return IntegerLimits.of(_limits("iinfo", type))

@@ -15,79 +15,11 @@ import numpy as np
 
 from mpicluster.array import local as blocks
 from mpicluster.array.darray import DistArray
+from mpicluster.array.elements import BINARY, UNARY
 from mpicluster.array.layout import Replicated
 from mpicluster.array.operands import apply, as_dist, blocks_for, broadcast, is_scalar, mesh_of
 
-_UNARY = {
-    "abs": "The absolute value of each element.",
-    "acos": "The arc cosine, in radians from 0 to pi.",
-    "acosh": "The inverse hyperbolic cosine.",
-    "asin": "The arc sine, in radians from -pi/2 to pi/2.",
-    "asinh": "The inverse hyperbolic sine.",
-    "atan": "The arc tangent, in radians from -pi/2 to pi/2.",
-    "atanh": "The inverse hyperbolic tangent.",
-    "bitwise_invert": "Each bit inverted.",
-    "ceil": "The next integer not below each element.",
-    "conj": "The complex conjugate; a real array is copied.",
-    "cos": "The cosine of angles in radians.",
-    "cosh": "The hyperbolic cosine.",
-    "exp": "The exponential.",
-    "expm1": "The exponential less 1, exact for small elements.",
-    "floor": "The next integer not above each element.",
-    "isfinite": "Whether each element is neither infinite nor NaN.",
-    "isinf": "Whether each element is infinite.",
-    "isnan": "Whether each element is NaN.",
-    "log": "The natural logarithm.",
-    "log10": "The logarithm to base 10.",
-    "log1p": "The natural logarithm of 1 + x, exact for small elements.",
-    "log2": "The logarithm to base 2.",
-    "logical_not": "Whether each element is zero.",
-    "negative": "Each element negated.",
-    "positive": "Each element as it is.",
-    "real": "The real part.",
-    "reciprocal": "1 / x.",
-    "round": "The nearest integer; of two as near, the even one.",
-    "sign": "-1, 0 or 1; of a complex element, x / abs(x).",
-    "signbit": "Whether the sign bit is set.",
-    "sin": "The sine of angles in radians.",
-    "sinh": "The hyperbolic sine.",
-    "sqrt": "The principal square root.",
-    "square": "Each element squared.",
-    "tan": "The tangent of angles in radians.",
-    "tanh": "The hyperbolic tangent.",
-    "trunc": "The next integer towards zero.",
-}
-_BINARY = {
-    "add": "x1 + x2.",
-    "atan2": "The angle of the point (x2, x1), in radians from -pi to pi.",
-    "bitwise_and": "x1 & x2.",
-    "bitwise_left_shift": "x1 << x2.",
-    "bitwise_or": "x1 | x2.",
-    "bitwise_right_shift": "x1 >> x2.",
-    "bitwise_xor": "x1 ^ x2.",
-    "copysign": "The magnitude of x1 with the sign of x2.",
-    "divide": "x1 / x2.",
-    "equal": "Whether x1 == x2.",
-    "floor_divide": "The largest integer not above x1 / x2.",
-    "greater": "Whether x1 > x2.",
-    "greater_equal": "Whether x1 >= x2.",
-    "hypot": "The square root of x1**2 + x2**2, without overflow half-way.",
-    "less": "Whether x1 < x2.",
-    "less_equal": "Whether x1 <= x2.",
-    "logaddexp": "log(exp(x1) + exp(x2)), without overflow half-way.",
-    "logical_and": "Whether both are true.",
-    "logical_or": "Whether one is true.",
-    "logical_xor": "Whether just one is true.",
-    "maximum": "The larger of the two; NaN if one is.",
-    "minimum": "The smaller of the two; NaN if one is.",
-    "multiply": "x1 * x2.",
-    "nextafter": "The next number after x1 towards x2.",
-    "not_equal": "Whether x1 != x2.",
-    "remainder": "x1 - floor_divide(x1, x2) * x2, of the sign of x2.",
-    "subtract": "x1 - x2.",
-}
-
-__all__ = [*_UNARY, *_BINARY, "clip", "imag", "in_place", "pow", "where"]
+__all__ = [*UNARY, *BINARY, "clip", "imag", "in_place", "pow", "where"]
 
 
 def _unary(name: str, doc: str) -> Callable[..., DistArray]:
@@ -110,9 +42,9 @@ def _binary(name: str, doc: str) -> Callable[..., DistArray]:
     return function
 
 
-for _name, _doc in _UNARY.items():
+for _name, _doc in UNARY.items():
     globals()[_name] = _unary(_name, _doc)
-for _name, _doc in _BINARY.items():
+for _name, _doc in BINARY.items():
     globals()[_name] = _binary(_name, _doc)
 
 

@@ -87,11 +87,15 @@ def _transformed(x: DistArray, steps: Sequence[Step], norm: str) -> DistArray:
     given = x
     for step in steps:
         if step.axis != divided:
-            x = _near(x, step, norm, overwrite=x is not given)
+            with x.mesh.preparing(x.nbytes if any(other.axis == divided for other in steps) else 0):
+                x = _near(x, step, norm, overwrite=x is not given)
             continue
         other = max((i for i in range(x.ndim) if i != divided), key=lambda i: x.shape[i], default=-1)
         if other >= 0 and (2 * x.shape[other] > x.mesh.size or not x.size):
-            x = _near(x.redistribute(Block(other)), step, norm, overwrite=True).redistribute(Block(divided))
+            x = x.redistribute(Block(other))
+            with x.mesh.preparing(x.nbytes):
+                x = _near(x, step, norm, overwrite=True)
+            x = x.redistribute(Block(divided))
         else:
             x = along_divided(x, step.kind, divided, step.n, norm)
     return x.redistribute(Block(divided)) if divided >= 0 else x

@@ -212,8 +212,8 @@ def read_rectangles(
     """An array from what ``opened()`` gives, which is indexed with slices: each rank asks for its rectangles. Memory: twice its block."""
     target = (layout if layout is not None else default_layout(shape, mesh.size)).settled(shape, mesh.size)
     source = in_file(shape, target, mesh, kind)
-    block = np.empty(source.local_shape(shape, mesh.size, mesh.rank), kind)
     with mesh.together():
+        block = np.empty(source.local_shape(shape, mesh.size, mesh.rank), kind)
         if block.size:
             with opened() as values:
                 for there, here in blocks.placed(source.runs(shape, mesh.size, mesh.rank)):

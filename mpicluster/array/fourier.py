@@ -135,9 +135,13 @@ def _six_steps(mesh: Mesh, rows: Host, n1: int, n2: int, inverse: bool, norm: st
     n, rest, size = n1 * n2, rows.shape[1:], mesh.size
     lines = Block(0, tuple(m * n2 for m in block_sizes(n1, size)))
     matrix = _moved(mesh, rows, (n, *rest), Block(0), lines).reshape(-1, n2, *rest)
-    matrix = _near(_moved(mesh, matrix, (n1, n2, *rest), Block(0), Block(1)), 0, inverse, norm)
-    _twist(matrix, _span(mesh, n2)[0], n, inverse)
-    matrix = _near(_moved(mesh, matrix, (n1, n2, *rest), Block(1), Block(0)), 1, inverse, norm, overwrite=True)
+    matrix = _moved(mesh, matrix, (n1, n2, *rest), Block(0), Block(1))
+    with mesh.preparing(n * math.prod(rest) * matrix.itemsize):
+        matrix = _near(matrix, 0, inverse, norm)
+        _twist(matrix, _span(mesh, n2)[0], n, inverse)
+    matrix = _moved(mesh, matrix, (n1, n2, *rest), Block(1), Block(0))
+    with mesh.preparing(n * math.prod(rest) * matrix.itemsize):
+        matrix = _near(matrix, 1, inverse, norm, overwrite=True)
     matrix = _moved(mesh, np.swapaxes(matrix, 0, 1), (n2, n1, *rest), Block(1), Block(0))
     lines = Block(0, tuple(m * n1 for m in block_sizes(n2, size)))
     return _moved(mesh, matrix.reshape(-1, *rest), (n, *rest), lines, Block(0))
@@ -181,14 +185,17 @@ def _chirped(mesh: Mesh, rows: Host, n: int, inverse: bool, norm: str) -> Host:
     m = 1 << (2 * n - 2).bit_length()
     ones = (1,) * len(rest)
     lo, hi = _span(mesh, n)
-    chirp = _chirp(lo, hi, n, inverse, kind).reshape(-1, *ones)
-    spectrum = _transform(mesh, _resized(mesh, rows * chirp, n, m), m, False, "backward")
+    with mesh.preparing(n * math.prod(rest) * kind.itemsize):
+        chirp = _chirp(lo, hi, n, inverse, kind).reshape(-1, *ones)
+        rows = rows * chirp
+    spectrum = _transform(mesh, _resized(mesh, rows, n, m), m, False, "backward")
     first, last = _span(mesh, m)
-    wave = np.zeros(last - first, kind)
-    rising = _chirp(first, min(last, n), n, not inverse, kind)
-    wave[: len(rising)] = rising
-    falling = _chirp(m - last + 1, min(m - first + 1, n), n, not inverse, kind)[::-1]  # of j = m - i, for the last n - 1 indices i
-    wave[last - first - len(falling) :] = falling
+    with mesh.preparing(m * kind.itemsize):
+        wave = np.zeros(last - first, kind)
+        rising = _chirp(first, min(last, n), n, not inverse, kind)
+        wave[: len(rising)] = rising
+        falling = _chirp(m - last + 1, min(m - first + 1, n), n, not inverse, kind)[::-1]  # of j = m - i, for the last n - 1 indices i
+        wave[last - first - len(falling) :] = falling
     spectrum *= _transform(mesh, wave, m, False, "backward").reshape(-1, *ones)
     result = _resized(mesh, _transform(mesh, spectrum, m, True, "backward"), m, n)
     scale = {"ortho": 1 / math.sqrt(n), "forward" if not inverse else "backward": 1 / n}.get(norm, 1.0)

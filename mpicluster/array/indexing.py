@@ -230,7 +230,8 @@ def _as_value(x: DistArray, value: Any, mesh: Any) -> DistArray:
     block = blocks.host(value.local)
     if block.dtype.kind == "c" and kind.kind != "c":
         raise TypeError(f"cannot put values of {block.dtype} into an array of {kind}")
-    block = block.astype(kind, copy=np.may_share_memory(block, blocks.host(x.local)))
+    with mesh.preparing(0 if isinstance(value.layout, Replicated) else value.nbytes):
+        block = block.astype(kind, copy=np.may_share_memory(block, blocks.host(x.local)))
     return DistArray(mesh, value.layout, value.shape, block)
 
 

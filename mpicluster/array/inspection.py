@@ -1,10 +1,11 @@
-"""What this namespace says of itself, as the standard asks."""
+"""What this namespace says of itself, as the standard asks; a client's says the same. Knows no MPI."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mpicluster.array import datatypes
+import numpy as np
+
 from mpicluster.array.placement import refuse_device
 
 __all__ = ["__array_namespace_info__"]
@@ -39,10 +40,10 @@ class Info:
         """Types that are used where none is given."""
         refuse_device(device)
         return {
-            "real floating": datatypes.float64,
-            "complex floating": datatypes.complex128,
-            "integral": datatypes.int64,
-            "indexing": datatypes.int64,
+            "real floating": np.dtype("float64"),
+            "complex floating": np.dtype("complex128"),
+            "integral": np.dtype("int64"),
+            "indexing": np.dtype("int64"),
         }
 
     def dtypes(self, *, device: Any = None, kind: str | tuple[str, ...] | None = None) -> dict[str, Any]:
@@ -58,7 +59,7 @@ class Info:
         for name in kinds:
             if name not in _KINDS:
                 raise ValueError(f"{name!r} is no kind of types; there are {', '.join(_KINDS)}")
-        return {name: getattr(datatypes, name) for kind in kinds for name in _KINDS[kind].split()}
+        return {name: np.dtype(name) for kind in kinds for name in _KINDS[kind].split()}
 
 
 def __array_namespace_info__() -> Info:  # noqa: N807 - its name in the standard

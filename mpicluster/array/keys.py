@@ -14,6 +14,7 @@ from mpicluster.array.darray import DistArray
 from mpicluster.array.layout import Shape
 from mpicluster.array.mesh import Mesh
 from mpicluster.array.operands import as_dist
+from mpicluster.array.placement import place
 
 __all__ = ["Indices", "Item", "Key", "Mask", "parse", "width"]
 
@@ -142,10 +143,14 @@ def _item(part: Any, axis: int, shape: Shape, mesh: Mesh) -> Item:
         return Indices(part, axis, shape[axis])
     if not part.shape:  # a new axis, of which all or nothing is chosen
         return Indices(as_dist(np.zeros(int(bool(part)), np.int64), mesh), None, 1)
+    chosen = shape[axis : axis + part.ndim]
     for i, m in enumerate(part.shape):
-        if m != shape[axis + i]:
+        if m not in (chosen[i], 0):
             raise IndexError(
-                f"boolean index did not match indexed array along axis {axis + i}; size of axis is {shape[axis + i]} "
+                f"boolean index did not match indexed array along axis {axis + i}; size of axis is {chosen[i]} "
                 f"but size of corresponding boolean axis is {m}"
             )
+    if part.shape != chosen:  # an axis of length 0 fits all, and chooses nothing
+        layout, local = place(mesh, chosen, None)
+        part = DistArray(mesh, layout, chosen, np.zeros(local, np.bool_))
     return Mask(part, axis)

@@ -66,14 +66,15 @@ def _assembled(
     Each part is this rank's block of an array, its shape and layout, which of its indices, and where in the result these go.
     """
     layout = layout.settled(shape, mesh.size)
-    result = np.empty(layout.local_shape(shape, mesh.size, mesh.rank), dtype)
     shares = []
-    for block, whole, lies, ranges, into in parts:
-        values = block[blocks.place(places(lies, whole, mesh.size, mesh.rank, ranges))].astype(dtype, copy=False)
-        room = result[blocks.place(places(layout, shape, mesh.size, mesh.rank, into))]
-        assert np.may_share_memory(room, result) or not room.size, "in blocks, and in C order, a range of indices is one run"
-        there = selected(lies, whole, mesh.size, ranges), selected(layout, shape, mesh.size, into)
-        shares.append(Share(tuple(map(len, into)), values, there[0], room, there[1]))
+    with mesh.preparing(0 if isinstance(layout, Replicated) else math.prod(shape) * np.dtype(dtype).itemsize):
+        result = np.empty(layout.local_shape(shape, mesh.size, mesh.rank), dtype)
+        for block, whole, lies, ranges, into in parts:
+            values = block[blocks.place(places(lies, whole, mesh.size, mesh.rank, ranges))].astype(dtype, copy=False)
+            room = result[blocks.place(places(layout, shape, mesh.size, mesh.rank, into))]
+            assert np.may_share_memory(room, result) or not room.size, "in blocks, and in C order, a range of indices is one run"
+            there = selected(lies, whole, mesh.size, ranges), selected(layout, shape, mesh.size, into)
+            shares.append(Share(tuple(map(len, into)), values, there[0], room, there[1]))
     transfer(mesh, shares)
     return result, layout
 
@@ -197,8 +198,10 @@ def roll(x: Any, /, shift: int | Sequence[int], *, axis: int | Sequence[int] | N
         total[normal_axis(a, x.ndim)] += distance
     divided = x.layout.axis if isinstance(x.layout, Block) else None
     near = {a: distance for a, distance in total.items() if a != divided}
-    block = np.roll(blocks.host(x.local), tuple(near.values()), axis=tuple(near))
-    if divided is not None and divided in total:
+    moves = divided is not None and divided in total
+    with x.mesh.preparing(x.nbytes if moves else 0):
+        block = np.roll(blocks.host(x.local), tuple(near.values()), axis=tuple(near))
+    if divided is not None and moves:
         block = _shifted(x.mesh, block, x.shape, x.layout, divided, total[divided])
     return DistArray(x.mesh, x.layout, x.shape, blocks.like(x.local, block))
 
@@ -277,13 +280,15 @@ def _repeated(x: DistArray, times: DistArray | int, axis: int, sums: Host, bound
     needed = [((int(index[r]), int(index[size + r]) + 1),) if bounds[r] < bounds[r + 1] else () for r in range(size)]
     block = _held(x, axis, needed)
     first, last = which[mesh.rank], which[size + mesh.rank] + 1
-    if isinstance(times, int) and not first and last == times:
-        return np.repeat(block, times, axis=axis)
-    count = np.full(block.shape[axis], times) if isinstance(times, int) else _held(times, 0, needed).copy()
-    if count.size:
-        count[-1] = last
-        count[0] -= first
-    repeated: Host = np.repeat(block, count, axis=axis)
+    count = None if isinstance(times, int) else _held(times, 0, needed)
+    with mesh.preparing(x.nbytes):
+        if isinstance(times, int) and not first and last == times:
+            return np.repeat(block, times, axis=axis)
+        count = np.full(block.shape[axis], times) if count is None else count.copy()
+        if count.size:
+            count[-1] = last
+            count[0] -= first
+        repeated: Host = np.repeat(block, count, axis=axis)
     return repeated
 
 
@@ -329,8 +334,10 @@ def tile(x: Any, repetitions: int | Sequence[int], /) -> DistArray:
         axis, n = layout.axis, x.shape[layout.axis]
         bounds = layout.bounds(shape, size)
         needed = [wrapped(lo, hi, n) for lo, hi in itertools.pairwise(bounds)]
-        block = _cycled(_held(x, axis, needed), axis, _below(needed[mesh.rank], bounds[mesh.rank], n), layout.parts(shape, size)[mesh.rank])
-        block = np.tile(block, [1 if i == axis else count for i, count in enumerate(times)])
+        held = _held(x, axis, needed)
+        with mesh.preparing(x.nbytes):
+            block = _cycled(held, axis, _below(needed[mesh.rank], bounds[mesh.rank], n), layout.parts(shape, size)[mesh.rank])
+            block = np.tile(block, [1 if i == axis else count for i, count in enumerate(times)])
     return wrap(mesh, layout, shape, blocks.like(x.local, block))
 
 

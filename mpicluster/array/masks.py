@@ -67,10 +67,12 @@ def compress(x: DistArray, mask: DistArray, first: int) -> DistArray:
     mesh = x.mesh
     x, where = _fitted(x, mask, first)
     key: list[Any] = [*[slice(None)] * first, where]
-    block = blocks.host(x.local)[tuple(key)]
+    near = isinstance(x.layout, Block) and first <= x.layout.axis < first + mask.ndim
+    with mesh.preparing(x.nbytes if near else 0):  # a rank may choose much more than others
+        block = blocks.host(x.local)[tuple(key)]
     shape = (*x.shape[:first], 0, *x.shape[first + mask.ndim :])
     layout: Layout = x.layout
-    if isinstance(layout, Block) and first <= layout.axis < first + mask.ndim:
+    if isinstance(layout, Block) and near:
         counts = counted(mesh, where, layout.axis - first)
         shape = (*shape[:first], sum(map(sum, counts)), *shape[first + 1 :])
         layout = even(shape, mesh.size, first)

@@ -125,8 +125,9 @@ class Merge:
     def _moved(self, values: Host, out: Ints, into: Ints) -> Host:
         """What is from ``out[r]`` to ``out[r + 1]`` to rank r; what it has for us, from ``into[r]`` to ``into[r + 1]``."""
         mesh, me = self.mesh, self.mesh.rank
-        values = np.ascontiguousarray(values)
-        come = np.empty((int(into[-1]), *values.shape[1:]), values.dtype)
+        with mesh.preparing(int(self.cuts[-1].sum()) * values.itemsize):
+            values = np.ascontiguousarray(values)
+            come = np.empty((int(into[-1]), *values.shape[1:]), values.dtype)
         others = [r for r in range(mesh.size) if r != me]
         pending = mesh.post(
             [(r, values[out[r] : out[r + 1]]) for r in others if out[r + 1] > out[r]],

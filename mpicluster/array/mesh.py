@@ -4,16 +4,20 @@ Every method that takes data is collective over the ranks of the mesh, and all m
 counted (`Mesh.traffic`), so that what is written about an algorithm's cost can be tested.
 
 Messages are bytes, cut into pieces of 1 GiB, since an MPI call cannot count more than 2**31 - 1.
+
+A rank that runs out of memory must not leave the others waiting: what needs memory before a message is done within `Mesh.preparing`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -38,6 +42,8 @@ TAG = 16384
 #: Up to so many bytes from all ranks together, a reduction is an Allgather; from the second size on, a reduce-scatter and an Allgatherv.
 _GATHERED_UP_TO = 1 << 16
 _SCATTERED_FROM = 1 << 20
+#: Before so many bytes move, ranks agree that they have the memory; less is most often had from what the process has already.
+_AGREED_FROM = 1 << 17
 #: While others compute for long: how long to look at full speed (yielding the core), and how long to nap in between after that.
 _EAGER = 0.002
 _LONGEST_NAP = 0.001
@@ -78,6 +84,11 @@ def _raw(array: Array) -> NDArray[np.uint8]:
     return flat.view(np.uint8)
 
 
+def _nbytes(block: Array, sizes: Sequence[int]) -> int:
+    """Bytes of the blocks of all ranks, which have so many rows."""
+    return sum(sizes) * math.prod(block.shape[1:]) * block.itemsize
+
+
 def _pieces(raw: NDArray[np.uint8]) -> list[Any]:
     return [[raw[i : i + _GIB], MPI.BYTE] for i in range(0, raw.size, _GIB)]
 
@@ -87,7 +98,7 @@ _SHARED: dict[str, type[Exception]] = {
     e.__name__: e
     for e in (
         ValueError, TypeError, IndexError, KeyError, MemoryError, ImportError, OSError, FileNotFoundError, FileExistsError,
-        IsADirectoryError, NotADirectoryError, PermissionError, np.linalg.LinAlgError,
+        IsADirectoryError, NotADirectoryError, PermissionError, np.linalg.LinAlgError, FloatingPointError, OverflowError, RuntimeWarning,
     )
 }  # fmt: skip
 
@@ -225,6 +236,14 @@ class Mesh:
             error = e
         self.settle(error)
 
+    def preparing(self, nbytes: int) -> AbstractContextManager[None]:
+        """`together`, for what needs memory between messages: all ranks raise if one has too little. Its block must not communicate.
+
+        ``nbytes``
+            about how much is moved or made by all ranks, the same number on each: up to 128 KiB it is not worth a message.
+        """
+        return self.together() if nbytes >= _AGREED_FROM and self.size > 1 else contextlib.nullcontext()
+
     def settle(self, error: Exception | None) -> None:
         """Raise on all ranks if one of them has an error: its own where it has one, else the same of the lowest such rank."""
         if self.agree(error is None):
@@ -331,15 +350,17 @@ class Mesh:
         return [self.comm.Ibcast(piece, root) for piece in _pieces(_raw(array))]
 
     def gather(self, block: Array, sizes: Sequence[int], root: int) -> Array | None:
-        """Blocks of rows, ``sizes[i]`` from rank i, one after another at the root; None elsewhere. size - 1 messages.
+        """Blocks of rows, ``sizes[i]`` from rank i, one after another at the root; None elsewhere. size - 1 messages. All raise if the
+        root has too little memory.
 
         Messages straight into the result cost no more than a Gatherv, and the wait is patient.
         """
-        block = np.ascontiguousarray(block)
-        if self.rank != root:
+        with self.preparing(_nbytes(block, sizes)):
+            block = np.ascontiguousarray(block)
+            whole = np.empty((sum(sizes), *block.shape[1:]), block.dtype) if self.rank == root else None
+        if whole is None:
             self.complete_patiently(self.post([(root, block)], []))
             return None
-        whole = np.empty((sum(sizes), *block.shape[1:]), block.dtype)
         bounds = starts(tuple(sizes))
         pending = self.post([], [(peer, whole[bounds[peer] : bounds[peer + 1]]) for peer in range(self.size) if peer != root])
         whole[bounds[root] : bounds[root + 1]] = block
@@ -364,10 +385,11 @@ class Mesh:
 
         More bytes than an MPI call can count: size - 1 messages instead.
         """
-        block = np.ascontiguousarray(block)
         if self.size == 1:
-            return block
-        whole = np.empty((sum(sizes), *block.shape[1:]), block.dtype)
+            return np.ascontiguousarray(block)
+        with self.preparing(_nbytes(block, sizes)):
+            block = np.ascontiguousarray(block)
+            whole = np.empty((sum(sizes), *block.shape[1:]), block.dtype)
         bounds = starts(tuple(sizes))
         if whole.nbytes <= _INT_MAX:
             unit = whole.nbytes // max(1, len(whole))
@@ -384,35 +406,54 @@ class Mesh:
     # -- reductions ----------------------------------------------------------------------------------------------------------------
 
     @_or_lost
-    def fold(self, array: Array, op: Operation, present: Sequence[bool] | None = None) -> Array:
+    def fold(self, array: Array, op: Operation, present: Sequence[bool] | None = None, error: Exception | None = None) -> Array:
         """Combine the arrays of all ranks, of one shape and dtype, element by element: the same bits on every rank.
 
-        ``op(a, b)`` must be associative and commutative, up to rounding. Ranks that are not ``present`` have nothing to say (what they give
-        is not looked at); one must be.
+        ``op(a, b)`` makes a new array; it must be associative and commutative, up to rounding. Ranks that are not ``present`` have nothing
+        to say (what they give is not looked at); one must be. A rank that failed to make its array gives its ``error``, and any such array:
+        then all raise, as in `settle`. They do, too, if ``op`` fails on one.
 
         MPI's own Allreduce promises no equal bits, knows fewer types, and is slow for long arrays. Instead: for short ones an Allgather,
         combined in rank order; for long ones a pairwise reduce-scatter and an Allgatherv (Thakur, Rabenseifner, Gropp, "Optimization of
         collective communication operations in MPICH", IJHPCA 19(1), 2005, section 8); in between a binomial tree and a Bcast.
         """
         if self.size == 1:
+            if error is not None:
+                raise error
             return array
         array = np.asarray(array, order="C")
         if present is not None and all(present):
             present = None
         if array.nbytes * self.size <= _GATHERED_UP_TO:
-            self.traffic.note("allgather", array.nbytes)
-            all_ = np.empty((self.size, *array.shape), array.dtype)
-            self.comm.Allgather([_raw(array), MPI.BYTE], [_raw(all_), MPI.BYTE])
-            parts = [all_[i] for i in range(self.size) if present is None or present[i]]
+            shown, failed = self._shown(array, error is not None)
+            if failed:
+                self.settle(error)
+            parts = [shown[i] for i in range(self.size) if present is None or present[i]]
             return np.asarray(functools.reduce(op, parts), array.dtype)
         if array.nbytes < _SCATTERED_FROM or array.size < self.size:
-            return self.bcast(self._fold_to_first(array, op, present), 0)
+            result, error = self._fold_to_first(array, op, present, error)
+            self.bcast(result, 0)
+            self.settle(error)
+            return result
         sizes = [array.size * (i + 1) // self.size - array.size * i // self.size for i in range(self.size)]
-        return self.allgather(self.fold_scatter(array.reshape(-1), op, sizes, present), sizes).reshape(array.shape)
+        return self.allgather(self.fold_scatter(array.reshape(-1), op, sizes, present, error), sizes).reshape(array.shape)
 
-    def _fold_to_first(self, array: Array, op: Operation, present: Sequence[bool] | None) -> Array:
-        """The combination at rank 0, by a binomial tree; anything elsewhere."""
+    def _shown(self, array: Array, failed: bool) -> tuple[Array, bool]:
+        """The arrays of all ranks, and whether one of them failed to make its own. One Allgather: that is told by a byte behind each."""
+        n = array.nbytes
+        mine, all_ = np.empty(n + 1, np.uint8), np.empty((self.size, n + 1), np.uint8)
+        mine[:n], mine[n] = _raw(array), failed
+        self.traffic.note("allgather", mine.nbytes)
+        self.comm.Allgather([mine, MPI.BYTE], [all_, MPI.BYTE])
+        return np.ascontiguousarray(all_[:, :n]).reshape(-1).view(array.dtype).reshape(self.size, *array.shape), bool(all_[:, n].any())
+
+    def _fold_to_first(
+        self, array: Array, op: Operation, present: Sequence[bool] | None, error: Exception | None
+    ) -> tuple[Array, Exception | None]:
+        """The combination at rank 0, by a binomial tree, and anything elsewhere; and what went wrong here."""
         result, there = array, present is None or present[self.rank]
+        with self.preparing(array.nbytes):
+            come = np.empty_like(array)
         covered = [present is None or present[i] for i in range(self.size)]
         step = 1
         while step < self.size:
@@ -422,28 +463,44 @@ class Mesh:
                 break
             other = self.rank + step
             if other < self.size and any(covered[other : min(other + step, self.size)]):
-                come = np.empty_like(array)
                 self.exchange([], [(other, come)])
-                result = np.asarray(op(result, come), array.dtype) if there else come
+                try:
+                    result = np.asarray(op(result, come), array.dtype) if there else come.copy()
+                except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
+                    error = error or e
                 there = True
             step *= 2
-        return result if self.rank == 0 else np.empty_like(array)
+        return (result if self.rank == 0 else come), error
 
-    def fold_scatter(self, array: Array, op: Operation, sizes: Sequence[int], present: Sequence[bool] | None = None) -> Array:
+    def fold_scatter(
+        self, array: Array, op: Operation, sizes: Sequence[int], present: Sequence[bool] | None = None, error: Exception | None = None
+    ) -> Array:
         """As `fold`, but each rank gets its ``sizes[rank]`` rows of the result only, and ``op`` must not mind the order.
 
-        size - 1 rounds of one message each way.
+        size - 1 rounds of one message each way. Memory: three times these rows, and what ``op`` makes.
         """
         bounds, there = starts(tuple(sizes)), [True] * self.size if present is None else present
         mine = array[bounds[self.rank] : bounds[self.rank + 1]]
-        result = mine.copy() if there[self.rank] else None
+        with self.preparing(array.nbytes):
+            result, come = np.array(mine, order="C"), np.empty(mine.shape, mine.dtype)
+            out = None if array.flags.c_contiguous else np.empty((max(sizes), *array.shape[1:]), array.dtype)
+        found = there[self.rank]
         for distance in range(1, self.size):
             to, source = (self.rank + distance) % self.size, (self.rank - distance) % self.size
-            come = np.empty_like(mine, order="C")
-            given = [(to, np.ascontiguousarray(array[bounds[to] : bounds[to + 1]]))] if there[self.rank] else []
-            self.exchange(given, [(source, come)] if there[source] else [])
+            part = array[bounds[to] : bounds[to + 1]]
+            if out is not None:
+                out[: len(part)] = part
+                part = out[: len(part)]
+            self.exchange([(to, part)] if there[self.rank] else [], [(source, come)] if there[source] else [])
             if there[source]:
-                result = come if result is None else op(result, come)
+                if not found:
+                    result, come = come, result
+                try:
+                    result = op(result, come) if found else result
+                except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
+                    error = error or e
+                found = True
+        self.settle(error)
         return np.asarray(result, array.dtype)
 
     def before(self, array: Array, op: Operation, present: Sequence[bool] | None = None) -> Array | None:

@@ -31,8 +31,8 @@ class Head(NamedTuple):
 def save(path: Path, x: DistArray) -> None:
     """Write an array in C order; see `mpicluster.array.io.save`. ``numpy.load`` reads it. The file is the same however x is divided.
 
-    Blocks of rows are written from where they lie. What lies in short stretches (blocks of columns) is first redistributed: as much memory
-    again as the array.
+    Blocks of rows are written from where they lie. What lies in short stretches (blocks of columns) is first redistributed, which takes the
+    memory of a copy and of what is sent and received.
     """
     kind = files.numeric(x.dtype, "the array")
     stream = io.BytesIO()
@@ -66,7 +66,8 @@ def load(path: Path, mesh: Mesh, layout: Layout | None) -> DistArray:
     target = (layout if layout is not None else default_layout(shape, mesh.size)).settled(shape, mesh.size)
     stored = shape[::-1] if head.fortran else shape
     source = files.in_file(stored, _reversed(target, shape, mesh.size) if head.fortran else target, mesh, kind)
-    block = np.empty(source.local_shape(stored, mesh.size, mesh.rank), kind)
+    with mesh.together():
+        block = np.empty(source.local_shape(stored, mesh.size, mesh.rank), kind)
     there = stretches(stored, source, mesh.size, mesh.rank)
     files.read(mesh, path, [(head.start + s.start * kind.itemsize, block[s.place]) for s in there])
     x = DistArray(mesh, source, stored, block)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpicluster.array.layout import Layout, Shape, default_layout
-from mpicluster.array.mesh import Mesh
+
+if TYPE_CHECKING:
+    from mpicluster.array.mesh import Mesh
 
 __all__ = ["as_shape", "place", "refuse_device"]
 

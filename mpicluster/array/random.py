@@ -1,8 +1,8 @@
 """Random arrays whose values depend on the seed alone: not on how many ranks there are, nor on how the array is divided.
 
 The values of an array, in C order, are cut into *streams* of 65,536. They come from one bit generator that counts, Philox (Salmon, Moraes,
-Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11), whose key is made of the seed by NumPy's ``SeedSequence``; the number of the
-call and that of the stream are the upper half of the counter: so any rank can make any part. Each makes the streams of which it holds
+Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11), whose key is made of the seed by NumPy's ``SeedSequence``; the number of
+the call and that of the stream are the upper half of the counter: so any rank can make any part. Each makes the streams of which it holds
 something, straight into its block; no message is sent. Where a rank holds many short stretches (blocks of columns), the array is made in
 `layout.default_layout` and redistributed.
 

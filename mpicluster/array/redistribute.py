@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ def redistribute(mesh: Mesh, block: Any, shape: Shape, source: Layout, target: L
 
     The result may share memory with ``block`` only if the layouts are equal. At most size - 1 messages each way, each element
     travels at most once; from blocks to all ranks: one Allgatherv. Memory: the new block, and what is sent and received once more where
-    it does not lie in one piece.
+    it does not lie in one piece. If a rank has not enough, all raise.
     """
     if source == target:
         return block
@@ -31,8 +32,10 @@ def redistribute(mesh: Mesh, block: Any, shape: Shape, source: Layout, target: L
     if isinstance(target, Replicated) and isinstance(source, Block):
         rows = mesh.allgather(np.moveaxis(data, source.axis, 0), source.parts(shape, mesh.size))
         return blocks.like(block, np.moveaxis(rows if mesh.size > 1 else rows.copy(), 0, source.axis))
-    result = np.empty(target.local_shape(shape, mesh.size, mesh.rank), data.dtype)
-    transfer(mesh, [Share(shape, data, source, result, target)])
+    with mesh.preparing(_moving(shape, data.dtype, source, target)):
+        result = np.empty(target.local_shape(shape, mesh.size, mesh.rank), data.dtype)
+        packed = _Packed(mesh, [Share(shape, data, source, result, target)])
+    packed.move()
     return blocks.like(block, result)
 
 
@@ -52,30 +55,57 @@ class Share(NamedTuple):
 def transfer(mesh: Mesh, shares: Sequence[Share]) -> None:
     """Move parts of arrays to where they belong, all at once: of each at most one message from a rank to another.
 
-    Nothing that stays on its rank is sent. Memory: what is sent and received once more, where it does not lie in one piece.
+    Nothing that stays on its rank is sent. Memory: what is sent and received once more, where it does not lie in one piece. If a rank has
+    not enough, all raise.
     """
-    plans = [_plan(mesh, share) for share in shares]
-    receives: list[tuple[int, Host]] = []
-    indirect: list[tuple[Host, Part, Host]] = []
-    sends: list[tuple[int, Host]] = []
-    for share, steps in zip(shares, plans, strict=True):
-        for part in steps.receives:
-            rows = share.into[slice(*part.runs[0][0])] if part.runs and _whole_rows(part, share.into.shape) else share.into
-            if rows.flags.c_contiguous and rows.shape == part.shape:
-                receives.append((part.peer, rows))
-            else:
-                values = np.empty(part.shape, share.into.dtype)
-                receives.append((part.peer, values))
-                indirect.append((share.into, part, values))
-        sends += [(part.peer, _contiguous(blocks.pick(share.values, part))) for part in steps.sends]
-    pending = mesh.post(sends, receives)
-    for share, steps in zip(shares, plans, strict=True):
-        if steps.kept is not None:
-            before, after = steps.kept
-            blocks.put(share.into, after, blocks.pick(share.values, before))
-    mesh.complete(pending)
-    for into, part, values in indirect:
-        blocks.put(into, part, values)
+    with mesh.preparing(sum(_moving(share.shape, share.into.dtype, share.source, share.target) for share in shares)):
+        packed = _Packed(mesh, shares)
+    packed.move()
+
+
+def _moving(shape: Shape, kind: np.dtype[Any], source: Layout, target: Layout) -> int:
+    """Bytes of what goes from one layout to another: none, where no rank needs anything of the others."""
+    return 0 if source == target or isinstance(source, Replicated) else math.prod(shape) * kind.itemsize
+
+
+class _Packed:
+    """Parts of arrays, ready to be moved: with all the memory that this takes, so that what is begun can be ended."""
+
+    def __init__(self, mesh: Mesh, shares: Sequence[Share]) -> None:
+        self._mesh = mesh
+        self._receives: list[tuple[int, Host]] = []
+        self._sends: list[tuple[int, Host]] = []
+        #: what stays here, if that is a view, and what comes but not to its place: the array that it goes into, where, and the values
+        self._kept: list[tuple[Host, Part, Host]] = []
+        self._indirect: list[tuple[Host, Part, Host]] = []
+        for share in shares:
+            steps = _plan(mesh, share)
+            if steps.kept is not None:
+                before, after = steps.kept
+                values = blocks.pick(share.values, before)
+                if np.may_share_memory(values, share.values):
+                    self._kept.append((share.into, after, values))
+                else:
+                    blocks.put(share.into, after, values)
+                    del values
+            for part in steps.receives:
+                rows = share.into[slice(*part.runs[0][0])] if part.runs and _whole_rows(part, share.into.shape) else share.into
+                if rows.flags.c_contiguous and rows.shape == part.shape:
+                    self._receives.append((part.peer, rows))
+                else:
+                    values = np.empty(part.shape, share.into.dtype)
+                    self._receives.append((part.peer, values))
+                    self._indirect.append((share.into, part, values))
+            self._sends += [(part.peer, _contiguous(blocks.pick(share.values, part))) for part in steps.sends]
+
+    def move(self) -> None:
+        """Send, and receive."""
+        pending = self._mesh.post(self._sends, self._receives)
+        for into, part, values in self._kept:
+            blocks.put(into, part, values)
+        self._mesh.complete(pending)
+        for into, part, values in self._indirect:
+            blocks.put(into, part, values)
 
 
 def _plan(mesh: Mesh, share: Share) -> Plan:

@@ -37,7 +37,13 @@ def _numbers(indices: Sequence[DistArray], lengths: Sequence[int]) -> DistArray:
         return np.asarray(result)
 
     hosted = [DistArray(i.mesh, i.layout, i.shape, blocks.host(i.local)) for i in indices]
-    return with_block_layout(apply(number, *hosted))
+    divided = [i for i in hosted if not isinstance(i.layout, Replicated)]
+    if len({i.layout for i in hosted}) == 1:  # no message within
+        with hosted[0].mesh.preparing(sum(i.nbytes for i in divided)):
+            numbers = apply(number, *hosted)
+    else:
+        numbers = apply(number, *hosted)
+    return with_block_layout(numbers)
 
 
 def _indices(numbers: Host, lengths: Sequence[int]) -> tuple[Host, ...]:
@@ -111,13 +117,16 @@ def _divided(numbers: DistArray) -> DistArray:
 class _Route:
     """Numbers of rows, sorted to the ranks that hold these."""
 
-    def __init__(self, mesh: Mesh, numbers: Host, bounds: Host) -> None:
+    def __init__(self, mesh: Mesh, numbers: Host, bounds: Host, total: int) -> None:
+        """``total``: how many numbers all ranks have."""
         self._mesh = mesh
-        owner = (np.searchsorted(bounds, numbers, side="right") - 1).astype(np.min_scalar_type(mesh.size))
-        #: how many each rank holds, and where those of each begin and all end
-        self.counts = np.bincount(owner, minlength=mesh.size)
-        self.ends = np.concatenate([[0], np.cumsum(self.counts)])
-        self._order = None if (owner[1:] >= owner[:-1]).all() else np.argsort(owner, kind="stable")
+        self._total = total
+        with mesh.preparing(8 * total):
+            owner = (np.searchsorted(bounds, numbers, side="right") - 1).astype(np.min_scalar_type(mesh.size))
+            #: how many each rank holds, and where those of each begin and all end
+            self.counts = np.bincount(owner, minlength=mesh.size)
+            self.ends = np.concatenate([[0], np.cumsum(self.counts)])
+            self._order = None if (owner[1:] >= owner[:-1]).all() else np.argsort(owner, kind="stable")
 
     def sorted(self, values: Host) -> Host:
         """Values of the numbers, those of one rank after another."""
@@ -133,9 +142,11 @@ class _Route:
 
     def sent(self, values: Host, come: Host) -> list[Host]:
         """Values to the ranks that hold the rows; what comes from each rank, which is so many."""
-        mesh, out = self._mesh, self.sorted(values)
+        mesh = self._mesh
         others = [r for r in range(mesh.size) if r != mesh.rank]
-        into = [np.empty((n, *values.shape[1:]), values.dtype) for n in come]
+        with mesh.preparing(self._total * math.prod(values.shape[1:]) * values.itemsize):  # a rank may be sent much more than others
+            out = self.sorted(values)
+            into = [np.empty((n, *values.shape[1:]), values.dtype) for n in come]
         into[mesh.rank] = self._of(out, mesh.rank)
         mesh.exchange([(r, self._of(out, r)) for r in others if self.counts[r]], [(r, into[r]) for r in others if come[r]])
         return into
@@ -165,14 +176,19 @@ def _answered(rows: Host, lengths: Sequence[int], bounds: Host, numbers: DistArr
             for r in range(mesh.size)
         ]
         wanted = parts[mesh.rank].reshape(-1)
-        route = _Route(mesh, wanted, bounds)
+        route = _Route(mesh, wanted, bounds, numbers.size)
         due = [part[(part >= first) & (part < last)] for part in parts]
     else:
         wanted = whole.reshape(-1)
-        route = _Route(mesh, wanted, bounds)
+        route = _Route(mesh, wanted, bounds, numbers.size)
         due = route.sent(wanted, mesh.alltoall_ints(route.counts))
-    answers = [np.ascontiguousarray(rows[_indices(part - first, lengths)]) for part in due]
-    return route.unsorted(route.answered(answers, np.empty((wanted.size, *rows.shape[len(lengths) :]), rows.dtype)))
+    row = rows.shape[len(lengths) :]
+    with mesh.preparing(numbers.size * math.prod(row) * rows.itemsize):  # a rank may be asked for much more than others
+        answers = [np.ascontiguousarray(rows[_indices(part - first, lengths)]) for part in due]
+        values = np.empty((wanted.size, *row), rows.dtype)
+    values = route.answered(answers, values)
+    with mesh.preparing(numbers.size * math.prod(row) * rows.itemsize):
+        return route.unsorted(values)
 
 
 def store(rows: Host, bounds: Sequence[int], lengths: Sequence[int], indices: Sequence[DistArray], value: DistArray) -> None:
@@ -203,7 +219,7 @@ def store(rows: Host, bounds: Sequence[int], lengths: Sequence[int], indices: Se
         rows[_indices(whole[here] - first, lengths)] = given.reshape(row) if same else np.broadcast_to(given, (*shape, *row))[here]
         return
     vector = blocks.host(reshape(numbers, (-1,)).redistribute(Block(0)).local)
-    route = _Route(mesh, vector, ends)
+    route = _Route(mesh, vector, ends, numbers.size)
     come = mesh.alltoall_ints(route.counts)
     parts = route.sent(vector, come)
     if same:

@@ -75,9 +75,13 @@ def _extreme_index(x: Any, axis: int | None, keepdims: bool, name: str) -> DistA
     if isinstance(layout, Block) and layout.axis in axes:
         present = [n > 0 for n in layout.parts(x.shape, x.mesh.size)]
         pair = np.zeros(shape, [("value", data.dtype), ("index", np.int64)])
+        error: Exception | None = None
         if present[x.mesh.rank]:
-            pair["value"], pair["index"] = _extreme(x, data, axis, best)
-        pair, layout = folded(x.mesh, pair, lambda a, b: _better(a, b, best), present)
+            try:
+                pair["value"], pair["index"] = _extreme(x, data, axis, best)
+            except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
+                error = e
+        pair, layout = folded(x.mesh, pair, lambda a, b: _better(a, b, best), present, error)
         index = np.ascontiguousarray(pair["index"])
     else:
         index = np.asarray(best(data, axis=axis, keepdims=True), np.int64).reshape(layout.local_shape(shape, x.mesh.size, x.mesh.rank))
@@ -110,7 +114,8 @@ def nonzero(x: Any, /) -> tuple[DistArray, ...]:
     """The indices of the elements that are not zero, in C order: for each axis an int64 vector, in even blocks; replicated if ``x`` is.
 
     One Allgather of counts, and one exchange of 8 bytes for each index that is not where even blocks have it. Where the axes before the
-    divided one have more than one index, the array is brought to blocks in C order first, each element at most once. Memory: the vectors.
+    divided one have more than one index, the array is brought to blocks in C order first, each element at most once. Memory: twice the
+    vectors.
 
     Raises
     ------
@@ -122,12 +127,17 @@ def nonzero(x: Any, /) -> tuple[DistArray, ...]:
         raise ValueError("nonzero is not defined for arrays without dimensions: reshape(x, (1,)) has one")
     lines, start = rank_by_rank(x)
     data = blocks.host(lines.local)
-    found: Any = np.nonzero(data)
-    if not isinstance(lines.layout, Replicated):
-        flat = (np.ravel_multi_index(found, data.shape) if data.size else np.empty(0, np.int64)) + start
+    divided = not isinstance(lines.layout, Replicated)
+    with x.mesh.preparing(8 * x.size if divided else 0):  # a rank may find much more than others
+        found: Any = np.nonzero(data)
+        if divided:
+            flat = (np.ravel_multi_index(found, data.shape) if data.size else np.empty(0, np.int64)) + start
+            found = ()
+    if divided:
         sizes = tuple(int(n) for n in x.mesh.gather_ints(flat.size)[:, 0])
         even = wrap(x.mesh, Block(0, sizes), (sum(sizes),), flat).redistribute(Block(0))
-        found = np.unravel_index(even.local, x.shape) if x.size else (even.local,) * x.ndim
+        with x.mesh.preparing(even.nbytes):
+            found = np.unravel_index(even.local, x.shape) if x.size else (even.local,) * x.ndim
         return tuple(DistArray(x.mesh, even.layout, even.shape, blocks.like(x.local, index)) for index in found)
     return tuple(DistArray(x.mesh, lines.layout, index.shape, blocks.like(x.local, index)) for index in found)
 
@@ -164,13 +174,17 @@ def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None)
     def places(elements: Host, part: Host) -> Ints:
         return np.asarray(find(part, elements, side=side), np.int64)
 
+    moves = not isinstance(table.layout, Replicated)
     if table.nbytes <= REPLICATED_UP_TO or mesh.size == 1:
         table = table.replicate()
     data = blocks.host(wanted.local)
     if isinstance(table.layout, Replicated):
-        index = places(data, blocks.host(table.local))
+        with mesh.preparing(8 * wanted.size if moves else 0):
+            index = places(data, blocks.host(table.local))
     elif isinstance(wanted.layout, Replicated):  # what is before an element in all is what is before it in each block
-        index = mesh.fold(places(data, blocks.host(table.local)), np.add)
+        with mesh.preparing(table.nbytes):
+            index = places(data, blocks.host(table.local))
+        index = mesh.fold(index, np.add)
     else:
         even = table.redistribute(Block(0))
         first = block_sizes(even.size, mesh.size)
@@ -201,15 +215,20 @@ def isin(x1: Any, x2: Any, /, *, invert: bool = False) -> DistArray:
     """
     mesh = mesh_of(x1, x2)
     x, among = as_dist(x1, mesh), as_dist(x2, mesh)
+    moves = not isinstance(among.layout, Replicated)
     if among.nbytes <= REPLICATED_UP_TO or mesh.size == 1:
         among = among.replicate()
     data, others = blocks.host(x.local), blocks.host(among.local)
     if isinstance(among.layout, Replicated):
-        found = np.asarray(np.isin(data, others))
+        with mesh.preparing(x.nbytes if moves else 0):
+            found = np.asarray(np.isin(data, others))
     elif isinstance(x.layout, Replicated):
-        found = mesh.fold(np.asarray(np.isin(data, others)), np.logical_or)
+        with mesh.preparing(among.nbytes):
+            found = np.asarray(np.isin(data, others))
+        found = mesh.fold(found, np.logical_or)
     else:
-        distinct = np.unique(others)
+        with mesh.preparing(among.nbytes):
+            distinct = np.unique(others)
         sizes = tuple(int(n) for n in mesh.gather_ints(distinct.size)[:, 0])
         even = sort(wrap(mesh, Block(0, sizes), (sum(sizes),), distinct))
         part = blocks.host(even.local)
@@ -235,8 +254,9 @@ def _ask(mesh: Mesh, owner: Ints, elements: Host, answers: Host, answer: Callabl
     One Allgather of size numbers, and an exchange there and one back, of at most size - 1 messages each way; in several rounds if a rank
     would be asked for more than twice its share of the elements. ``answer`` must not fail for elements of others.
     """
-    order = np.argsort(owner, kind="stable")
-    counts = np.bincount(owner, minlength=mesh.size)[: mesh.size]
+    with mesh.together():
+        order = np.argsort(owner, kind="stable")
+        counts = np.bincount(owner, minlength=mesh.size)[: mesh.size]
     asked = mesh.gather_ints(*counts)
     allowed = max(_ASKED_AT_ONCE, 2 * int(asked.sum()) // mesh.size)
     rounds = -(-int(asked.sum(axis=0).max()) // allowed)
@@ -246,11 +266,15 @@ def _ask(mesh: Mesh, owner: Ints, elements: Host, answers: Host, answer: Callabl
         lo, hi = asked * i // rounds, asked * (i + 1) // rounds
         mine = [order[b + n : b + m] for b, n, m in zip(begins, lo[mesh.rank], hi[mesh.rank], strict=True)]
         due = (hi - lo)[:, mesh.rank]
-        come = {r: np.empty(due[r], elements.dtype) for r in others if due[r]}
-        mesh.exchange([(r, elements[mine[r]]) for r in others if len(mine[r])], list(come.items()))
-        back = {r: np.empty(len(mine[r]), answers.dtype) for r in others if len(mine[r])}
-        mesh.exchange([(r, np.asarray(answer(come[r]), answers.dtype)) for r in come], list(back.items()))
-        if len(mine[mesh.rank]):
-            back[mesh.rank] = np.asarray(answer(elements[mine[mesh.rank]]), answers.dtype)
+        with mesh.preparing(int((hi - lo).sum()) * elements.itemsize):
+            come = {r: np.empty(due[r], elements.dtype) for r in others if due[r]}
+            back = {r: np.empty(len(mine[r]), answers.dtype) for r in others if len(mine[r])}
+            asking = [(r, elements[mine[r]]) for r in others if len(mine[r])]
+        mesh.exchange(asking, list(come.items()))
+        with mesh.preparing(int((hi - lo).sum()) * elements.itemsize):
+            answering = [(r, np.asarray(answer(come[r]), answers.dtype)) for r in come]
+            if len(mine[mesh.rank]):
+                answers[mine[mesh.rank]] = answer(elements[mine[mesh.rank]])
+        mesh.exchange(answering, list(back.items()))
         for r, values in back.items():
             answers[mine[r]] = values

@@ -31,8 +31,10 @@ def choose(x: DistArray, choice: Choice) -> DistArray:
     gone = tuple(axis for axis in range(x.ndim) if axis not in axes)
     ranges = tuple(range(item, item + 1) if isinstance(item, int) else item for item in choice if item is not None)
     shape = tuple(map(len, ranges))
-    values = blocks.host(x.local)[blocks.place(places(x.layout, x.shape, mesh.size, mesh.rank, ranges))]
-    if _stays(x, ranges, axes):
+    stays = _stays(x, ranges, axes)
+    with mesh.preparing(0 if stays or isinstance(x.layout, Replicated) else math.prod(shape) * x.itemsize):
+        values = blocks.host(x.local)[blocks.place(places(x.layout, x.shape, mesh.size, mesh.rank, ranges))]
+    if stays:
         target, block = x.layout, values
     else:
         target, lies = _target(x, ranges, gone), selected(x.layout, x.shape, mesh.size, ranges)
@@ -88,7 +90,8 @@ def _from_owner(x: DistArray, values: Host, shape: Shape, lies: Layout) -> Host:
     if len(owners) != 1:
         whole: Host = redistribute(mesh, values, shape, lies, Replicated())
         return whole
-    block = np.array(values, order="C") if mesh.rank == owners[0] else np.empty(shape, values.dtype)
+    with mesh.preparing(math.prod(shape) * values.itemsize):
+        block = np.array(values, order="C") if mesh.rank == owners[0] else np.empty(shape, values.dtype)
     return mesh.bcast(block, owners[0])
 
 

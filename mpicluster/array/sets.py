@@ -6,6 +6,7 @@ what is found is replicated.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,25 +58,28 @@ def unique_all(x: Any, /) -> UniqueAllResult:
 
     A few small Allgathers (see `merging`). Of what is distinct on each rank, value, index and count travel at most twice (to where
     they belong in order, and to make blocks even), and the place comes back. Where the axes before the divided one have more than one
-    index, the whole array is brought to blocks in C order, and its inverse indices back. Memory: what is returned, and 6 times what is
+    index, the whole array is brought to blocks in C order, and its inverse indices back. Memory: what is returned, and 10 times what is
     distinct on a rank.
     """
     x = with_block_layout(as_dist(x, mesh_of(x)))
     lines, start = rank_by_rank(x)
-    values, first, inverse, counts = np.unique(
-        blocks.host(lines.local), return_index=True, return_inverse=True, return_counts=True, equal_nan=False
-    )
+    with _preparing(x):
+        values, first, inverse, counts = np.unique(
+            blocks.host(lines.local), return_index=True, return_inverse=True, return_counts=True, equal_nan=False
+        )
+        first += start
     found = _Distinct(lines, values)
-    back = DistArray(x.mesh, lines.layout, lines.shape, found.places()[inverse].reshape(lines.local.shape))
+    back = DistArray(x.mesh, lines.layout, lines.shape, found.inverse(inverse).reshape(lines.local.shape))
     if lines is not x:
         back = reshape(back, x.shape).redistribute(x.layout)
-    return UniqueAllResult(found.values(), found.firsts(first + start), back, found.counts(counts))
+    return UniqueAllResult(found.values(), found.firsts(first), back, found.counts(counts))
 
 
 def unique_counts(x: Any, /) -> UniqueCountsResult:
     """The distinct elements, and how many there are of each; as `unique_all`, but the array is not brought to other blocks."""
     x = as_dist(x, mesh_of(x))
-    values, counts = np.unique(blocks.host(x.local), return_counts=True, equal_nan=False)
+    with _preparing(x):
+        values, counts = np.unique(blocks.host(x.local), return_counts=True, equal_nan=False)
     found = _Distinct(x, values)
     return UniqueCountsResult(found.values(), found.counts(counts))
 
@@ -83,15 +87,23 @@ def unique_counts(x: Any, /) -> UniqueCountsResult:
 def unique_inverse(x: Any, /) -> UniqueInverseResult:
     """The distinct elements, and for each element the place of its like; as `unique_all`, but the array is not brought to other blocks."""
     x = with_block_layout(as_dist(x, mesh_of(x)))
-    values, inverse = np.unique(blocks.host(x.local), return_inverse=True, equal_nan=False)
+    with _preparing(x):
+        values, inverse = np.unique(blocks.host(x.local), return_inverse=True, equal_nan=False)
     found = _Distinct(x, values)
-    return UniqueInverseResult(found.values(), DistArray(x.mesh, x.layout, x.shape, found.places()[inverse].reshape(x.local.shape)))
+    return UniqueInverseResult(found.values(), DistArray(x.mesh, x.layout, x.shape, found.inverse(inverse).reshape(x.local.shape)))
 
 
 def unique_values(x: Any, /) -> DistArray:
     """The distinct elements; as `unique_all`, but the array is not brought to other blocks."""
     x = as_dist(x, mesh_of(x))
-    return _Distinct(x, np.unique(blocks.host(x.local), equal_nan=False)).values()
+    with _preparing(x):
+        values = np.unique(blocks.host(x.local), equal_nan=False)
+    return _Distinct(x, values).values()
+
+
+def _preparing(x: DistArray) -> AbstractContextManager[None]:
+    """For what a rank finds in its block, which may be more than others do: all raise if one has too little memory."""
+    return x.mesh.preparing(0 if isinstance(x.layout, Replicated) else x.nbytes)
 
 
 class _Distinct:
@@ -107,23 +119,26 @@ class _Distinct:
         sizes = [int(n) for n in mesh.gather_ints(len(values))[:, 0]]
         self._merge = merge(mesh, values, sizes)
         come = self._merge.carry(values)
-        self._order = np.argsort(come, stable=True)
-        merged = come[self._order]
+        with mesh.preparing(sum(sizes) * values.itemsize):
+            self._order = np.argsort(come, stable=True)
+            merged = come[self._order]
         #: whether each of the merged elements is the first of its like
         self._begins = self._differs_from_the_one_before(merged, block_sizes(sum(sizes), mesh.size))
         #: how many there are, on each rank
         self._sizes = tuple(int(n) for n in mesh.gather_ints(int(self._begins.sum()))[:, 0])
-        self._values = merged[self._begins]
+        with mesh.preparing(sum(sizes) * values.itemsize):
+            self._values = merged[self._begins]
 
     def _differs_from_the_one_before(self, merged: Host, sizes: tuple[int, ...]) -> Host:
         """One message to the next rank."""
         mesh, me = self._of.mesh, self._of.mesh.rank
         before = np.empty(1, merged.dtype)
+        with mesh.preparing(sum(sizes) * merged.itemsize):
+            differs = np.ones(len(merged), bool)
+            np.not_equal(merged[1:], merged[:-1], out=differs[1:])
         preceded = me > 0 and sizes[me] > 0
         followed = me + 1 < mesh.size and sizes[me + 1] > 0
         mesh.exchange([(me + 1, merged[-1:])] if followed else [], [(me - 1, before)] if preceded else [])
-        differs = np.ones(len(merged), bool)
-        differs[1:] = merged[1:] != merged[:-1]
         if preceded:
             differs[0] = merged[0] != before[0]
         return differs
@@ -140,9 +155,24 @@ class _Distinct:
         """The elements, rising."""
         return self._vector(self._values)
 
+    def _in_order(self, numbers: Ints) -> Ints:
+        """Numbers of the elements of this rank's block, for those that were merged."""
+        come = self._merge.carry(numbers)
+        with self._preparing():
+            return come[self._order]
+
+    def _preparing(self) -> AbstractContextManager[None]:
+        """For numbers of what is merged."""
+        return self._of.mesh.preparing(8 * int(self._merge.cuts[-1].sum()))
+
     def firsts(self, index: Ints) -> DistArray:
         """The index of the first of each element, from that on each rank; the indices on lower ranks are lower."""
-        return self._vector(index if self._replicated else self._merge.carry(index)[self._order][self._begins])
+        if self._replicated:
+            return self._vector(index)
+        merged = self._in_order(index)
+        with self._preparing():
+            index = merged[self._begins]
+        return self._vector(index)
 
     def counts(self, numbers: Ints) -> DistArray:
         """How many there are of each element, from how many there are on each rank."""
@@ -150,18 +180,28 @@ class _Distinct:
             return self._vector(numbers)
         # what is alike may go on on the next ranks: until the first that is not
         mesh = self._of.mesh
-        merged = self._merge.carry(numbers)[self._order]
-        begins = (np.cumsum(merged) - merged)[self._begins]
+        merged = self._in_order(numbers)
+        with self._preparing():
+            begins = (np.cumsum(merged) - merged)[self._begins]
         said = mesh.gather_ints(int(merged.sum()), int(begins[0]) if len(begins) else -1)
         ends = np.cumsum(said[:, 0])
         later = [int(ends[r] - said[r, 0] + said[r, 1]) for r in range(mesh.rank + 1, mesh.size) if said[r, 1] >= 0]
         start = int(ends[mesh.rank] - said[mesh.rank, 0])
-        return self._vector(np.diff(begins + start, append=later[0] if later else int(ends[-1])))
+        with self._preparing():
+            counts = np.diff(begins + start, append=later[0] if later else int(ends[-1]))
+        return self._vector(counts)
 
-    def places(self) -> Ints:
+    def inverse(self, index: Ints) -> Ints:
+        """For elements of this rank's block, each given by its place among the distinct ones of this rank, its place among those of all."""
+        places = self._places()
+        with _preparing(self._of):
+            return places[index]
+
+    def _places(self) -> Ints:
         """For each of the distinct elements of this rank's block, its place among those of all."""
         if self._replicated:
             return np.arange(len(self._values))
-        place = np.empty(len(self._order), np.int64)
-        place[self._order] = np.cumsum(self._begins) + (sum(self._sizes[: self._of.mesh.rank]) - 1)
+        with self._preparing():
+            place = np.empty(len(self._order), np.int64)
+            place[self._order] = np.cumsum(self._begins) + (sum(self._sizes[: self._of.mesh.rank]) - 1)
         return self._merge.back(place)

@@ -96,7 +96,7 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
     return permute_dims(x, order)
 
 
-def expand_dims(x: Any, /, axis: int | Sequence[int] = 0) -> DistArray:
+def expand_dims(x: Any, /, axis: int | Sequence[int]) -> DistArray:
     """The array with new axes of length 1, at these places of the result. No message, but from a 2-D grid; blocks are views."""
     x = _operand(x)
     wanted = integers(axis)
@@ -178,7 +178,8 @@ def reshape(x: Any, /, shape: int | Sequence[int], *, copy: bool | None = None) 
         raise ValueError("the elements lie on several ranks and cannot have that shape without a copy")
     x = in_few_runs(x)
     target = default_layout(wanted, mesh.size)
-    flat = np.ascontiguousarray(blocks.host(x.local)).reshape(-1)
+    with mesh.preparing(x.nbytes):
+        flat = np.ascontiguousarray(blocks.host(x.local)).reshape(-1)
     lies = flattened(x.layout, x.shape, mesh.size), flattened(target, wanted, mesh.size)
     moved = redistribute(mesh, flat, (x.size,), *lies)
     block = moved.reshape(target.local_shape(wanted, mesh.size, mesh.rank))

@@ -17,7 +17,7 @@ import numpy as np
 
 from mpicluster.array import local as blocks
 from mpicluster.array.darray import DistArray
-from mpicluster.array.layout import Block, block_sizes, starts
+from mpicluster.array.layout import Block, Replicated, block_sizes, starts
 from mpicluster.array.merging import Host, merge
 from mpicluster.array.mesh import Mesh
 from mpicluster.array.operands import as_dist, mesh_of, normal_axis
@@ -45,9 +45,12 @@ def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = 
         return np.sort(data, axis=axis, stable=stable and _distinguishable(data))
 
     def vector(mesh: Mesh, data: Host, sizes: tuple[int, ...]) -> Host:
-        data = local(data, 0)
+        nbytes = sum(sizes) * data.itemsize
+        with mesh.preparing(nbytes):
+            data = local(data, 0)
         come = merge(mesh, data, sizes).carry(data)
-        come.sort(stable=True)  # merges what is in order already
+        with mesh.preparing(nbytes):
+            come.sort(stable=True)  # merges what is in order already
         return come
 
     if not descending:
@@ -72,12 +75,15 @@ def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool
         return np.argsort(data, axis=axis, stable=stable).astype(np.int64, copy=False)
 
     def vector(mesh: Mesh, data: Host, sizes: tuple[int, ...]) -> Host:
-        order = np.argsort(data, stable=stable).astype(np.int64, copy=False)
-        data = data[order]
-        order += starts(sizes)[mesh.rank]
+        nbytes = sum(sizes) * data.itemsize
+        with mesh.preparing(nbytes):
+            order = np.argsort(data, stable=stable).astype(np.int64, copy=False)
+            data = data[order]
+            order += starts(sizes)[mesh.rank]
         merged = merge(mesh, data, sizes)
         come, index = merged.carry(data), merged.carry(order)
-        return index[np.argsort(come, stable=True)]
+        with mesh.preparing(nbytes):
+            return index[np.argsort(come, stable=True)]
 
     return _ordered(_mapped(x, _opposite) if descending else x, along, local, vector)
 
@@ -96,7 +102,8 @@ def _opposite(data: Host) -> Host:
 
 
 def _mapped(x: DistArray, function: Callable[[Host], Host]) -> DistArray:
-    return DistArray(x.mesh, x.layout, x.shape, blocks.like(x.local, function(blocks.host(x.local))))
+    with x.mesh.preparing(0 if isinstance(x.layout, Replicated) else x.nbytes):
+        return DistArray(x.mesh, x.layout, x.shape, blocks.like(x.local, function(blocks.host(x.local))))
 
 
 Local = Callable[[Host, int], Host]
@@ -118,8 +125,9 @@ def _ordered(x: DistArray, axis: int, local: Local, vector: Vector) -> DistArray
     even = block_sizes(x.shape[axis], mesh.size)[mesh.rank]
     found = [vector(mesh, line, sizes) for line in rows.reshape(len(rows), lines).T]
     dtype = found[0].dtype if found else local(data, axis).dtype
-    block = np.empty((lines, even), dtype)
-    for line, values in zip(block, found, strict=True):
-        line[:] = values
+    with mesh.preparing(x.nbytes):
+        block = found[0][np.newaxis] if lines == 1 else np.empty((lines, even), dtype)
+        if lines > 1:
+            np.stack(found, out=block)
     block = np.moveaxis(block.T.reshape(even, *rows.shape[1:]), 0, axis)
     return DistArray(mesh, Block(axis), x.shape, blocks.like(x.local, block))

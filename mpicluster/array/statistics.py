@@ -73,12 +73,17 @@ def reduced(
     if not empty:
         held = [layout.local_shape(x.shape, mesh.size, r) for r in range(mesh.size)]
         present = [builtins.all(local[a] for a in divided) for local in held]
+    part: Host | None = None
+    error: Exception | None = None
     if present is None or present[mesh.rank]:
-        part = np.asarray(blocks.host(reduce(x.local, axes)))
-    else:
+        try:
+            part = np.asarray(blocks.host(reduce(x.local, axes)))
+        except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
+            error = e
+    if part is None:
         one = blocks.like(x.local, np.ones((1,) * x.ndim, blocks.host(x.local).dtype))
         part = np.empty(shape, blocks.host(reduce(one, axes)).dtype)
-    block, layout = folded(mesh, part, op, present)
+    block, layout = folded(mesh, part, op, present, error)
     result = DistArray(mesh, layout, shape, blocks.like(x.local, block))
     return result if keepdims else without_axes(result, axes)
 
@@ -88,14 +93,16 @@ def _divided(layout: Layout) -> set[int]:
     return set() if isinstance(layout, Replicated) else {layout.axis} if isinstance(layout, Block | BlockCyclic) else {0, 1}
 
 
-def folded(mesh: Mesh, part: Host, op: Callable[[Any, Any], Any], present: Sequence[bool] | None = None) -> tuple[Host, Layout]:
-    """What the ranks have, folded: replicated, or divided if it is large. Of ranks that are not ``present``, nothing is taken."""
+def folded(
+    mesh: Mesh, part: Host, op: Callable[[Any, Any], Any], present: Sequence[bool] | None = None, error: Exception | None = None
+) -> tuple[Host, Layout]:
+    """What the ranks have, folded: replicated, or divided if it is large. ``present`` and ``error``: see `Mesh.fold`."""
     if part.nbytes <= REPLICATED_UP_TO or mesh.size == 1:
-        return mesh.fold(part, op, present), Replicated()
+        return mesh.fold(part, op, present, error), Replicated()
     layout = default_layout(part.shape, mesh.size)
     assert isinstance(layout, Block)
     rows = np.moveaxis(part, layout.axis, 0)
-    block = mesh.fold_scatter(rows, op, layout.parts(part.shape, mesh.size), present)
+    block = mesh.fold_scatter(rows, op, layout.parts(part.shape, mesh.size), present, error)
     return np.moveaxis(block, 0, layout.axis), layout
 
 
@@ -241,8 +248,12 @@ def along_whole_lines(x: DistArray, axis: int, function: Callable[[Host, int], H
     rows = np.moveaxis(blocks.host(x.local), axis, 0)
     rest = rows.shape[1:]
     shape = (x.shape[axis], math.prod(rest))
-    lines = DistArray(mesh, Block(0, layout.sizes), shape, rows.reshape(len(rows), shape[1])).redistribute(Block(1))
-    result = function(lines.local, 0)
+    with mesh.preparing(x.nbytes):
+        flat = rows.reshape(len(rows), shape[1])
+    lines = DistArray(mesh, Block(0, layout.sizes), shape, flat).redistribute(Block(1))
+    with mesh.preparing(x.nbytes):
+        result = function(lines.local, 0)
+    del lines, flat
     whole = (len(result), shape[1])
     block = redistribute(mesh, result, whole, Block(1), Block(0))
     return wrap(
@@ -294,7 +305,8 @@ def _cumulative(x: Any, axis: int | None, dtype: Any, include_initial: bool, nam
     if mesh.size > 1 and lines * x.itemsize * mesh.size > REPLICATED_UP_TO and lines >= mesh.size:
         host = getattr(blocks.numpy_namespace, name)
         return along_whole_lines(x, along, lambda d, axis: host(d, axis=axis, dtype=dtype, include_initial=include_initial))
-    block = function(x.local, axis=along, dtype=dtype, include_initial=include_initial and mesh.rank == 0)
+    with mesh.preparing(x.nbytes):
+        block = function(x.local, axis=along, dtype=dtype, include_initial=include_initial and mesh.rank == 0)
     parts = layout.parts(x.shape, mesh.size)
     sums = np.moveaxis(blocks.host(block), along, 0)
     last = sums[-1:] if len(sums) else np.empty((1, *sums.shape[1:]), sums.dtype)
@@ -329,10 +341,12 @@ def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: 
     layout: Layout = x.layout
     shape = tuple(builtins.max(m - n, 0) if i == along else m for i, m in enumerate(x.shape))
     block = x.local
-    if mesh.size > 1 and isinstance(layout, Block) and layout.axis == along:
+    moves = mesh.size > 1 and isinstance(layout, Block) and layout.axis == along
+    if moves:
         layout = Block(along)
         block = redistribute(mesh, block, x.shape, x.layout, _overlapping(x.shape, shape[along], along, n, mesh.size))
-    result = DistArray(mesh, layout, shape, blocks.like(x.local, np.diff(blocks.host(block), n, axis=along)))
+    with mesh.preparing(x.nbytes if moves else 0):
+        result = DistArray(mesh, layout, shape, blocks.like(x.local, np.diff(blocks.host(block), n, axis=along)))
     return result.redistribute(Block(layout.axis)) if isinstance(layout, Block) else result
 
 

@@ -13,7 +13,7 @@ from mpicluster.array.layout import Block, Layout, Replicated
 from mpicluster.array.mesh import Mesh
 from mpicluster.linalg.checks import LinAlgError, check_square, common_type, factor_type, operands
 from mpicluster.linalg.kernels import column_major, gemm, herk, potrf, trsm
-from mpicluster.linalg.panels import Panels, divided_axis, fan_out, is_small, transposed, working_copy
+from mpicluster.linalg.panels import Panels, divided_axis, fan_out, handed, is_small, transposed, working_copy
 from mpicluster.linalg.stacks import of_whole, stacked
 from mpicluster.linalg.triangular import RightHandSides, panels_of, solve_by_rows, solve_triangular
 
@@ -97,7 +97,7 @@ def _rows_of_lower(mesh: Mesh, panels: Panels, block: Matrix) -> bool:
     """
     x = block.T
 
-    def ready(k: int) -> Matrix:
+    def ready(k: int, message: Matrix | None) -> Matrix:
         rows, own = panels.rows(k), panels.mine(k)
         diagonal = x[rows, own]
         herk("U", "C", -1, x[: rows.start, own], 1, diagonal)
@@ -105,11 +105,11 @@ def _rows_of_lower(mesh: Mesh, panels: Panels, block: Matrix) -> bool:
             diagonal[0, 0] = np.nan
         for i in range(rows.stop - rows.start):
             block[own.start + i, rows.start + i + 1 :] = 0
-        return np.ascontiguousarray(block[own, : rows.stop])
+        return handed(block[own, : rows.stop], message)
 
-    def room(k: int) -> Matrix:
+    def room(k: int, memory: Matrix) -> Matrix:
         rows = panels.rows(k)
-        return np.empty((rows.stop - rows.start, rows.stop), block.dtype)
+        return _first_of(memory, (rows.stop - rows.start, rows.stop), block.dtype)
 
     def use(k: int, message: Matrix, part: slice) -> None:
         rows = panels.rows(k)
@@ -117,7 +117,8 @@ def _rows_of_lower(mesh: Mesh, panels: Panels, block: Matrix) -> bool:
         gemm("C", "N", -1, panel[: rows.start], x[: rows.start, part], 1, target)
         trsm("L", "U", "C", "N", 1, panel[rows], target)
 
-    steps = fan_out(mesh, panels, range(panels.count), ready=ready, room=room, use=use)
+    nbytes = panels.nb * panels.length * block.itemsize
+    steps = fan_out(mesh, panels, range(panels.count), nbytes=nbytes, room=room, ready=ready, use=use)
     return all(_is_positive(message[:, panels.rows(k).start :]) for k, message in steps)
 
 
@@ -128,7 +129,7 @@ def _rows_of_upper(mesh: Mesh, panels: Panels, block: Matrix) -> bool:
     """
     x = block.T
 
-    def ready(k: int) -> Matrix:
+    def ready(k: int, message: Matrix | None) -> Matrix:
         rows, own = panels.rows(k), panels.mine(k)
         width = rows.stop - rows.start
         panel = x[rows.start :, own]
@@ -137,11 +138,11 @@ def _rows_of_upper(mesh: Mesh, panels: Panels, block: Matrix) -> bool:
         trsm("R", "L", "C", "N", 1, panel[:width], panel[width:])
         for i in range(width):
             block[own.start + i, : rows.start + i] = 0
-        return np.ascontiguousarray(block[own, rows.start :])
+        return handed(block[own, rows.start :], message)
 
-    def room(k: int) -> Matrix:
+    def room(k: int, memory: Matrix) -> Matrix:
         rows = panels.rows(k)
-        return np.empty((rows.stop - rows.start, panels.length - rows.start), block.dtype)
+        return _first_of(memory, (rows.stop - rows.start, panels.length - rows.start), block.dtype)
 
     def use(k: int, message: Matrix, part: slice) -> None:
         panel, start = message.T, panels.rows(k).start
@@ -150,8 +151,14 @@ def _rows_of_upper(mesh: Mesh, panels: Panels, block: Matrix) -> bool:
             below = panel[rows.start - start :]
             gemm("N", "C", -1, below, below[: rows.stop - rows.start], 1, x[rows.start :, panels.mine(other)])
 
-    steps = fan_out(mesh, panels, range(panels.count), ready=ready, room=room, use=use)
+    nbytes = panels.nb * panels.length * block.itemsize
+    steps = fan_out(mesh, panels, range(panels.count), nbytes=nbytes, room=room, ready=ready, use=use)
     return all(_is_positive(message) for _, message in steps)
+
+
+def _first_of(memory: Matrix, shape: tuple[int, int], kind: np.dtype[Any]) -> Matrix:
+    """A matrix at the beginning of bytes."""
+    return memory[: shape[0] * shape[1] * kind.itemsize].view(kind).reshape(shape)
 
 
 def _is_positive(message: Matrix) -> bool:

@@ -82,15 +82,17 @@ def eliminate(mesh: Mesh, panels: Panels, x: Matrix) -> Elimination:
         nbytes = width * (rows - place.start) * x.itemsize
         return message[:nbytes].view(x.dtype).reshape(width, rows - place.start).T, message[nbytes:].view(np.intc)
 
-    def room(k: int) -> Matrix:
-        place = panels.rows(k)
-        width = place.stop - place.start
-        return np.empty(width * (rows - place.start) * x.itemsize + (width + 1) * np.dtype(np.intc).itemsize, np.uint8)
+    def length(width: int, height: int) -> int:
+        return width * height * x.itemsize + (width + 1) * np.dtype(np.intc).itemsize
 
-    def ready(k: int) -> Matrix:
+    def room(k: int, memory: Matrix) -> Matrix:
+        place = panels.rows(k)
+        return memory[: length(place.stop - place.start, rows - place.start)]
+
+    def ready(k: int, message: Matrix | None) -> Matrix:
+        assert message is not None
         own, start = panels.mine(k), panels.rows(k).start
         pivots, info = getrf(x[start:, own])
-        message = room(k)
         panel, numbers = split(k, message)
         panel.T[...] = block[own, start:]
         numbers[: len(pivots)] = pivots
@@ -105,7 +107,8 @@ def eliminate(mesh: Mesh, panels: Panels, x: Matrix) -> Elimination:
         trsm("L", "L", "N", "U", 1, panel[:n, :n], below[:n])
         gemm("N", "N", -1, panel[n:, :n], below[:n], 1, below[n:])
 
-    for k, message in fan_out(mesh, panels, range(-(-steps // panels.nb)), ready=ready, room=room, use=use):
+    order, nbytes = range(-(-steps // panels.nb)), length(panels.nb, rows)
+    for k, message in fan_out(mesh, panels, order, nbytes=nbytes, room=room, ready=ready, use=use):
         panel, numbers = split(k, message)
         result.note(panels.rows(k).start, panel, numbers[: min(panel.shape)], int(numbers[-1]))
     for k in panels.within(slice(0, panels.local)):  # columns of L have not had the later swaps

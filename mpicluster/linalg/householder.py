@@ -39,17 +39,21 @@ class HouseholderQR:
         self._tau: dict[int, NDArray[Any]] = {}
         x = block.T
 
-        def ready(k: int) -> Matrix:
+        def ready(k: int, message: Matrix | None) -> Matrix:
             self._tau[k] = geqrt(x[panels.rows(k).start :, panels.mine(k)])
-            return self._of_panel(k).message
+            return self._of_panel(k, message).message
 
-        def room(k: int) -> Matrix:
-            return self._from_message(k).message
+        def room(k: int, memory: Matrix) -> Matrix:
+            place = panels.rows(k)
+            rows = self.rows - place.start
+            width = min(rows, place.stop - place.start)
+            return memory[: (rows + width) * width * block.itemsize].view(block.dtype)
 
         def use(k: int, message: Matrix, part: slice) -> None:
             self._from_message(k, message).apply(x[panels.rows(k).start :, part], inverse=True)
 
-        for _ in fan_out(mesh, panels, range(-(-self.steps // panels.nb)), ready=ready, room=room, use=use):
+        nbytes = (self.rows + panels.nb) * panels.nb * block.itemsize
+        for _ in fan_out(mesh, panels, range(-(-self.steps // panels.nb)), nbytes=nbytes, room=room, ready=ready, use=use):
             pass
         diagonal = np.zeros(self.steps, block.dtype)
         for k, tau in self._tau.items():
@@ -63,13 +67,14 @@ class HouseholderQR:
         rows = self.rows - place.start
         return Reflectors(rows, min(rows, place.stop - place.start), self._block.dtype, message)
 
-    def _of_panel(self, k: int) -> Reflectors:
-        return Reflectors.of(self._block.T[self._panels.rows(k).start :, self._panels.mine(k)], self._tau[k])
+    def _of_panel(self, k: int, message: Matrix | None = None) -> Reflectors:
+        return Reflectors.of(self._block.T[self._panels.rows(k).start :, self._panels.mine(k)], self._tau[k], message)
 
     def upper(self, rows: int) -> DistArray:
         """The first rows of R, and zeros below, if there are more. No message."""
         k = min(rows, self.steps)
-        block = np.zeros((len(self._block), rows), self._block.dtype)
+        with self._mesh.preparing(self._panels.length * rows * self._block.itemsize):
+            block = np.zeros((len(self._block), rows), self._block.dtype)
         for row, values, i in zip(block, self._block, self._panels.indices(), strict=True):
             n = min(i + 1, k)
             np.multiply(values[:n], self._phases[:n].conj(), out=row[:n])
@@ -83,7 +88,8 @@ class HouseholderQR:
         mesh, panels = self._mesh, Panels(columns, self._panels.nb, self._panels.size, self._panels.rank)
         indices = panels.indices()
         in_place = columns == self._panels.length
-        block = self._block if in_place else np.zeros((panels.local, self.rows), self._block.dtype)
+        with mesh.preparing(0 if in_place else columns * self.rows * self._block.itemsize):
+            block = self._block if in_place else np.zeros((panels.local, self.rows), self._block.dtype)
         if not in_place:
             block[np.arange(len(indices)), indices] = 1
         x = block.T

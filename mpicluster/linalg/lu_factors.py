@@ -94,7 +94,8 @@ def _lu(a: DistArray, kind: np.dtype[Any], *, permute_l: bool, p_indices: bool) 
     block = working_copy(transposed(a), panels, kind)
     done = eliminate(mesh, panels, block.T)
     permutation, indices = done.permutation, panels.indices()
-    lower = block[: np.count_nonzero(indices < k)].copy()
+    with mesh.preparing(a.nbytes):
+        lower = block[: np.count_nonzero(indices < k)].copy()
     for row, i in zip(lower, indices, strict=False):
         row[:i] = 0
         row[i] = 1
@@ -102,7 +103,8 @@ def _lu(a: DistArray, kind: np.dtype[Any], *, permute_l: bool, p_indices: bool) 
     for row, i in zip(upper, indices, strict=True):
         row[i + 1 :] = 0
     if permute_l:
-        moved = np.empty_like(lower)
+        with mesh.preparing(a.nbytes):
+            moved = np.empty_like(lower)
         moved[:, permutation] = lower
         lower = moved
     target = Block(axis)
@@ -116,7 +118,8 @@ def _lu(a: DistArray, kind: np.dtype[Any], *, permute_l: bool, p_indices: bool) 
     if p_indices:
         return DistArray(mesh, Replicated(), (m,), blocks.like(a.local, places.astype(np.int64))), *factors
     layout = target.settled((m, m), mesh.size)
-    matrix = np.zeros(layout.local_shape((m, m), mesh.size, mesh.rank), real_type(kind))
+    with mesh.preparing(m * m * kind.itemsize):
+        matrix = np.zeros(layout.local_shape((m, m), mesh.size, mesh.rank), real_type(kind))
     lo, hi = layout.bounds((m, m), mesh.size)[mesh.rank : mesh.rank + 2]
     if axis == 0:
         matrix[np.arange(hi - lo), places[lo:hi]] = 1
@@ -185,7 +188,8 @@ class LU:
 
     def substitute(self, rows: Matrix, factor: np.dtype[Any], as_far_as: Callable[[int], int] | None = None) -> None:
         """``L^-T U^-T`` times the rows that this rank has by panels, in place."""
-        x = self._block.astype(factor, copy=False).T
+        with self.mesh.preparing(self._block.itemsize * self.shape[0] ** 2 if factor != self.dtype else 0):
+            x = self._block.astype(factor, copy=False).T
         substitute(self.mesh, self._panels, x, rows, uplo="U", as_far_as=as_far_as)
         substitute(self.mesh, self._panels, x, rows, uplo="L", diag="U")
 
@@ -212,7 +216,8 @@ class LU:
         """
         panels, n = self._panels, self.shape[0]
         indices = panels.indices()
-        rows = np.zeros((len(indices), n), self.dtype)
+        with self.mesh.preparing(n * n * self.dtype.itemsize):
+            rows = np.zeros((len(indices), n), self.dtype)
         rows[np.arange(len(indices)), indices] = 1
         self.substitute(rows, self.dtype, lambda k: panels.rows(k).stop)  # U^-T is lower triangular
         return move_rows(self.mesh, rows, self._permutation, panels.layout, Block(0))

@@ -169,7 +169,9 @@ def _whole(a: DistArray, b: DistArray, rows: Sizes | None) -> DistArray:
             return _rows(a, b, rows).replicate()
         return DistArray(mesh, Replicated(), (a.shape[0], b.shape[1]), _multiplied(a.local, b.local))
     a, b = _by_inner(a, b)
-    return DistArray(mesh, Replicated(), (a.shape[0], b.shape[1]), mesh.fold(_multiplied(a.local, b.local), np.add))
+    with mesh.preparing(a.nbytes + b.nbytes):
+        part = _multiplied(a.local, b.local)
+    return DistArray(mesh, Replicated(), (a.shape[0], b.shape[1]), mesh.fold(part, np.add))
 
 
 def _rows(a: DistArray, b: DistArray, rows: Sizes | None) -> DistArray:
@@ -193,17 +195,22 @@ def _across(mesh: Mesh, a: DistArray, b: DistArray) -> Matrix:
         block_bytes = (a.size + a.shape[0] * b.shape[1]) // mesh.size * a.itemsize
         if b.nbytes > max(_GATHERED_ANYWAY, min(block_bytes // 2, GATHERED_UP_TO)):
             return _ring(mesh, a.local, b)
-    return _multiplied(a.local, b.replicate().local)
+    with mesh.preparing(b.nbytes if _axis(b) is not None else 0):
+        out = np.empty((len(a.local), b.shape[1]), a.dtype)
+    multiply(a.local, b.replicate().local, out)
+    return out
 
 
 def _ring(mesh: Mesh, a: Matrix, b: DistArray) -> Matrix:
     """As `_across`, where blocks of ``b`` go round: to the rank before. size - 1 messages each way. Memory: two blocks of ``b``."""
     axis, bounds = _axis(b), starts(_sizes(b))
     k, n = b.shape
-    out = np.empty((len(a), n), a.dtype)
     current, flipped = _in_one_order(mesh, b.local)
     room = max(_sizes(b)) * (n if axis == 0 else k)
-    spare = [np.empty(room, a.dtype) for _ in range(min(2, mesh.size - 1))]
+    with mesh.preparing(b.nbytes):
+        out = np.empty((len(a), n), a.dtype)
+        spare = [np.empty(room, a.dtype) for _ in range(min(2, mesh.size - 1))]
+    error: Exception | None = None
     owner, before, after = mesh.rank, (mesh.rank - 1) % mesh.size, (mesh.rank + 1) % mesh.size
     for step in range(mesh.size):
         part = slice(bounds[owner], bounds[owner + 1])
@@ -215,12 +222,16 @@ def _ring(mesh: Mesh, a: Matrix, b: DistArray) -> Matrix:
             coming = spare[step % len(spare)][: shape[0] * shape[1]].reshape(shape[::-1] if flipped else shape)
             pending = mesh.post([(before, current)], [(after, coming)])
         moving = current.T if flipped else current
-        if axis == 0:
-            multiply(a[:, part], moving, out, accumulate=step > 0, pending=pending)
-        else:
-            multiply(a, moving, out[:, part], pending=pending)
+        try:
+            if axis == 0:
+                multiply(a[:, part], moving, out, accumulate=step > 0, pending=pending)
+            else:
+                multiply(a, moving, out[:, part], pending=pending)
+        except Exception as e:  # noqa: BLE001 - the others wait for what it passes on
+            error = e
         mesh.complete(pending)
         current = coming
+    mesh.settle(error)
     return out
 
 
@@ -230,8 +241,9 @@ def _in_one_order(mesh: Mesh, block: Matrix) -> tuple[Matrix, bool]:
         return block, False
     if mesh.agree(block.flags.f_contiguous):
         return block.T, True
-    copy = np.empty(block.shape, block.dtype)
-    blocks.copy_into(copy, block)
+    with mesh.together():
+        copy = np.empty(block.shape, block.dtype)
+        blocks.copy_into(copy, block)
     return copy, False
 
 
@@ -247,20 +259,31 @@ def _by_inner(a: DistArray, b: DistArray) -> tuple[DistArray, DistArray]:
 def _scattered(mesh: Mesh, a: DistArray, b: DistArray, sizes: Sizes) -> Matrix:
     """This rank's rows of the sum of what all ranks have. size - 1 messages each way, while the next are computed.
 
-    The pairwise reduce-scatter of Thakur, Rabenseifner, Gropp (see `Mesh.fold`). Memory: five times the block of the result.
+    The pairwise reduce-scatter of Thakur, Rabenseifner, Gropp (see `Mesh.fold`). Memory: four times the block of the result.
     """
-    bounds = starts(sizes)
-    total: Matrix | None = None
+    bounds, n = starts(sizes), b.shape[1]
+    if mesh.size == 1:
+        return _multiplied(a.local, b.local)
+    with mesh.preparing(a.nbytes + b.nbytes):
+        total = np.empty((sizes[mesh.rank], n), a.dtype)
+        come = np.empty_like(total)
+        spare = [np.empty((max(sizes), n), a.dtype) for _ in range(2)]
+    error: Exception | None = None
     pending: list[MPI.Request] = []
-    come = part = np.empty(0)
-    for distance in (*range(1, mesh.size), 0):
+    for step, distance in enumerate((*range(1, mesh.size), 0)):
         to, source = (mesh.rank + distance) % mesh.size, (mesh.rank - distance) % mesh.size
-        ready = _multiplied(a.local[bounds[to] : bounds[to + 1]], b.local, pending)
-        if distance != 1 and mesh.size > 1:
-            mesh.complete(pending)
-            total = come if total is None else np.add(total, come, out=total)
-        part = ready
+        part = spare[step % 2][: sizes[to]]
+        try:
+            multiply(a.local[bounds[to] : bounds[to + 1]], b.local, part, pending=pending)
+        except Exception as e:  # noqa: BLE001 - the others wait for what it passes on
+            error = e
+        mesh.complete(pending)
+        if distance == 2 or (distance == 0 and mesh.size == 2):
+            total, come = come, total
+        elif distance != 1:
+            total += come
         if distance:
-            come = np.empty((sizes[mesh.rank], b.shape[1]), a.dtype)
             pending = mesh.post([(to, part)], [(source, come)])
-    return part if total is None else np.add(part, total, out=part)
+    mesh.settle(error)
+    total += part
+    return total

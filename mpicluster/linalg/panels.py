@@ -163,8 +163,9 @@ def _rows(x: DistArray, panels: Panels, kind: np.dtype[Any], *, copy: bool) -> M
     fresh = moved is not x and block.flags.writeable
     if block.dtype == kind and block.flags.c_contiguous and (fresh or not copy):
         return block
-    result = np.empty(block.shape, kind)
-    blocks.copy_into(result, block)
+    with x.mesh.preparing(x.nbytes):
+        result = np.empty(block.shape, kind)
+        blocks.copy_into(result, block)
     return result
 
 

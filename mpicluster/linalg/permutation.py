@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,22 +35,23 @@ def move_rows(mesh: Mesh, rows: Matrix, destination: NDArray[np.intp], source: L
         place[indices] = np.arange(len(indices))
     goes = destination[held(source, mesh.rank)]
     sends, receives, come = [], [], []
-    result = np.empty((np.count_nonzero(owner == mesh.rank), *rows.shape[1:]), rows.dtype)
-    for peer in range(mesh.size):
-        if peer == mesh.rank:
-            continue
-        theirs = np.flatnonzero(owner[goes] == peer)
-        if len(theirs):
-            sends.append((peer, rows[theirs]))
-        there = destination[held(source, peer)]
-        mine = place[there[owner[there] == mesh.rank]]
-        if len(mine):
-            values = np.empty((len(mine), *rows.shape[1:]), rows.dtype)
-            receives.append((peer, values))
-            come.append((mine, values))
+    with mesh.preparing(n * math.prod(rows.shape[1:]) * rows.itemsize):
+        result = np.empty((np.count_nonzero(owner == mesh.rank), *rows.shape[1:]), rows.dtype)
+        for peer in range(mesh.size):
+            if peer == mesh.rank:
+                continue
+            theirs = np.flatnonzero(owner[goes] == peer)
+            if len(theirs):
+                sends.append((peer, rows[theirs]))
+            there = destination[held(source, peer)]
+            mine = place[there[owner[there] == mesh.rank]]
+            if len(mine):
+                values = np.empty((len(mine), *rows.shape[1:]), rows.dtype)
+                receives.append((peer, values))
+                come.append((mine, values))
+        kept = np.flatnonzero(owner[goes] == mesh.rank)
+        result[place[goes[kept]]] = rows[kept]
     pending = mesh.post(sends, receives)
-    kept = np.flatnonzero(owner[goes] == mesh.rank)
-    result[place[goes[kept]]] = rows[kept]
     mesh.complete(pending)
     for at, values in come:
         result[at] = values

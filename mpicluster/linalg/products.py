@@ -56,7 +56,7 @@ def matmul(x1: Any, x2: Any, /) -> DistArray:
     ==========================  ======================================================================================================
 
     Where it would move less than half as much, ``x1`` is brought to columns (or ``x2`` to rows) first. Memory beside operands and result:
-    two blocks of what moves, or five of the result.
+    two blocks of what moves, or three of the result.
 
     A stack is multiplied without a message if both have the same blocks of an axis of the stack, or one is replicated. If its longest axis
     goes round, others come to blocks of that; otherwise its matrices are multiplied one by one, by all ranks.

@@ -63,7 +63,8 @@ def qr(x: Any, /, *, mode: str = "reduced", method: str = "householder") -> QRRe
       few triangles.
     * else by Householder's method on panels of columns, see `householder`. At most p - 1 messages each way before, and for each result
       after it; one Ibcast for each panel of at most 128 columns for R, and as many for Q: each time half of ``x`` passes every rank.
-      Memory: two copies of ``x`` / p, and two panels. A panel is m by 16 at least, even if that is more than ``x`` / p.
+      Memory: two copies of ``x`` / p, and two panels; four and a half while Q and R are moved. A panel is m by 16 at least, even if that
+      is more than ``x`` / p.
 
     Matrices of up to 256 rows and columns are copied to every rank instead. Stacks come to blocks of one of their axes.
 
@@ -108,6 +109,7 @@ def _by_numpy(block: Matrix, mode: str) -> tuple[Matrix, ...]:
     k = min(r.shape[-2:])
     signs = phases(np.diagonal(r, axis1=-2, axis2=-1))
     r[..., :k, :] *= signs[..., np.newaxis].conj()
+    r = np.triu(r)  # zeros below, not -0 or NaN
     if q is None:
         return (r,)
     q[..., :k] *= signs[..., np.newaxis, :]

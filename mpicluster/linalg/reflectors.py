@@ -41,9 +41,9 @@ class Reflectors:
         self.s: Matrix = self.message[rows * k :].reshape(k, k).T
 
     @classmethod
-    def of(cls, v: Matrix, tau: NDArray[Any]) -> Reflectors:
-        """Those of which `geqrt` left the vectors below the diagonal of a matrix. A copy."""
-        result = cls(v.shape[0], len(tau), v.dtype)
+    def of(cls, v: Matrix, tau: NDArray[Any], message: NDArray[Any] | None = None) -> Reflectors:
+        """Those of which `geqrt` left the vectors below the diagonal of a matrix. A copy, in ``message`` if that is given."""
+        result = cls(v.shape[0], len(tau), v.dtype, message)
         result.v[...] = v[:, : len(tau)]
         result.finish(tau)
         return result

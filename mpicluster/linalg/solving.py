@@ -40,9 +40,9 @@ def solve(x1: Any, x2: Any, /, *, assume_a: str = "general") -> DistArray:
 
     Three Ibcasts for each panel of at most 128 rows: half of ``x1`` passes every rank, and ``x2`` twice. At most size - 1 messages each way
     to bring ``x1`` and ``x2`` to panels, and twice for the result. (Positive definite: as many Ibcasts, and two Allgathers; L moves once
-    more.) Memory: a copy of ``x1`` / p (two and a half times as much while rows are moved), two of its panels, and four times ``x2`` / p,
-    the result counted. Matrices of up to 256 rows are copied to every rank instead, and ``x2`` divided by columns. Stacks come to blocks of
-    one of their axes; one Allreduce.
+    more.) Memory: a copy of ``x1`` / p (two and a half times as much while rows are moved; while L is, three and a half), two of its
+    panels, and four times ``x2`` / p, the result counted. Matrices of up to 256 rows are copied to every rank instead, and ``x2`` divided
+    by columns. Stacks come to blocks of one of their axes; one Allreduce.
 
     Backward stable: Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, theorems 9.4 and 10.4.
 

@@ -16,7 +16,7 @@ from mpicluster.array.operands import block_for
 from mpicluster.array.redistribute import redistribute
 from mpicluster.linalg.checks import LinAlgError, check_square, common_type, factor_type, operands
 from mpicluster.linalg.kernels import gemm, trsm
-from mpicluster.linalg.panels import Panels, fan_out, is_small, rows_of, transposed
+from mpicluster.linalg.panels import Panels, fan_out, handed, is_small, rows_of, transposed
 from mpicluster.linalg.stacks import alike
 
 __all__ = [
@@ -57,20 +57,22 @@ def substitute(
     def width(k: int) -> int:
         return columns if as_far_as is None else as_far_as(k)
 
-    def room(k: int) -> Matrix:
+    def room(k: int, memory: Matrix) -> Matrix:
         rows = panels.rows(k)
-        return np.empty((rows.stop - rows.start, width(k)), b.dtype)
+        shape = rows.stop - rows.start, width(k)
+        return memory[: shape[0] * shape[1] * b.itemsize].view(b.dtype).reshape(shape)
 
-    def ready(k: int) -> Matrix:
+    def ready(k: int, message: Matrix | None) -> Matrix:
         own = panels.mine(k)
         trsm("R", uplo, "N", diag, 1, x[panels.rows(k), own], bt[: width(k), own])
-        return np.ascontiguousarray(b[own, : width(k)])
+        return handed(b[own, : width(k)], message)
 
     def use(k: int, message: Matrix, part: slice) -> None:
         gemm("N", "N", -1, message.T, x[panels.rows(k), part], 1, bt[: message.shape[1], part])
 
     order = range(panels.count) if uplo == "U" else range(panels.count - 1, -1, -1)
-    for _ in fan_out(mesh, panels, order, ready=ready, room=room, use=use):
+    nbytes = panels.nb * columns * b.itemsize
+    for _ in fan_out(mesh, panels, order, nbytes=nbytes, room=room, ready=ready, use=use):
         pass
 
 
@@ -117,8 +119,9 @@ class RightHandSides:
         target = self._of_rows(layout)
         block = blocks.host(redistribute(b.mesh, b.local, b.shape, b.layout, target))
         rows = np.moveaxis(block, self._axis, 0)
-        copy = np.empty(rows.shape, self._kind)
-        copy[...] = rows
+        with b.mesh.preparing(b.nbytes):
+            copy = np.empty(rows.shape, self._kind)
+            copy[...] = rows
         flat = copy.reshape(len(copy), int(np.prod(copy.shape[1:], dtype=np.intp)))
         return flat.view(flat.real.dtype) if self._paired else flat
 
@@ -132,7 +135,8 @@ class RightHandSides:
         b = self._b
         values = rows.view(self._kind) if self._paired else rows
         others = [n for i, n in enumerate(b.shape) if i != self._axis]
-        block = np.ascontiguousarray(np.moveaxis(values.reshape(len(values), *others), 0, self._axis))
+        with b.mesh.preparing(b.nbytes):
+            block = np.ascontiguousarray(np.moveaxis(values.reshape(len(values), *others), 0, self._axis))
         x = DistArray(b.mesh, self._of_rows(layout), b.shape, blocks.like(b.local, block))
         return x.redistribute(Replicated() if replicated else self.layout)
 
@@ -223,8 +227,8 @@ def solve_triangular(a: Any, b: Any, /, *, trans: int | str = 0, lower: bool = F
 
     One Allgather, one Ibcast for each panel of at most 128 rows (the whole solution passes each rank once), and for each of ``a``, ``b``
     and the result at most size - 1 messages each way to bring it to panels or back. Memory: a copy of ``a`` / p (none, if it is in
-    panels) and of ``b`` / p, and two panels of ``b``. Matrices of up to 256 rows are copied to every rank instead. Stacks: see
-    `for_stacks`.
+    panels; two and a half while columns become rows) and of ``b`` / p, and two panels of ``b``. Matrices of up to 256 rows are copied to
+    every rank instead. Stacks: see `for_stacks`.
 
     Backward stable row by row: Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, theorem 8.5.
 

@@ -80,7 +80,9 @@ class TallQR:
     def __init__(self, mesh: Mesh, block: Matrix, sizes: tuple[int, ...], *, keep: bool = True) -> None:
         """``sizes``: how many rows each rank has; ``keep``: whether Q will be wanted."""
         self._mesh = mesh
-        self._local = Pieces(block, keep=keep)
+        self._nbytes = sum(sizes) * block.shape[1] * block.itemsize
+        with mesh.preparing(self._nbytes):
+            self._local = Pieces(block, keep=keep)
         self._shape = block.shape
         self._kind = block.dtype
         n, bounds, rank = block.shape[1], starts(sizes), mesh.rank
@@ -107,12 +109,14 @@ class TallQR:
         self.r: Matrix | None = None
         if rank == 0:
             self._phases = phases(np.diagonal(r))
-            self.r = self._phases.conj()[:, np.newaxis] * r
+            self.r = np.triu(self._phases.conj()[:, np.newaxis] * r)  # zeros below, not -0 or NaN
             self.r[np.diag_indices(len(r))] = np.diagonal(self.r).real
 
     def times(self, m: Matrix | None, columns: int) -> Matrix:
         """This rank's rows of ``Q m``, in C order; ``m``, k by columns, is known at rank 0. It can be called once."""
         mesh = self._mesh
+        with mesh.preparing(self._nbytes):
+            result = np.empty((self._shape[0], columns), self._kind)
         if m is None or mesh.rank:
             part = np.empty((self._height, columns), self._kind)
             if self._height and self._parent is not None:
@@ -126,7 +130,6 @@ class TallQR:
             pieces.times(part, both)
             pending += mesh.post([(other, both[mine:])], [])
             part = both[:mine]
-        result = np.empty((self._shape[0], columns), self._kind)
         self._local.times(part, result)
         mesh.complete(pending)
         return result

@@ -93,6 +93,11 @@ def test_diagonals_and_triangles(comm):
             x = xp.asarray(values, layout=layout)
             same(xp.tril(x, k=k), np.tril(values, k))
             same(xp.triu(x, k=k), np.triu(values, k))
+    for k, all_below in ((2**64, True), (-(2**64), False)):  # beyond what an index can be
+        same(xp.eye(5, 7, k=k), np.zeros((5, 7)))
+        x, none = xp.ones((5, 7)), np.zeros((5, 7))
+        same(xp.tril(x, k=k), none + all_below)
+        same(xp.triu(x, k=k), none + (not all_below))
     same(xp.eye(4, dtype=xp.bool), np.eye(4, dtype=bool))
     stack = np.arange(24).reshape(2, 4, 3) % 2 == 0
     for axis in range(3):

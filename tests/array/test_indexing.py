@@ -192,6 +192,18 @@ def test_masks_of_everything(comm):
             same(y, wanted)
 
 
+def test_a_mask_with_an_axis_of_no_length_fits_and_chooses_nothing(comm):
+    for shape, at in [((0,), ()), ((0, 9), ()), ((2, 0), ()), ((0,), (1,)), ((0,), (slice(None),))]:
+        mask = np.zeros(shape, bool)
+        for values, x in arrays(comm.size, [(2, 9)]):
+            same(x[*at, xp.asarray(mask)], values[*at, mask])
+            y = x.copy()
+            y[*at, xp.asarray(mask)] = -1
+            same(y, values)
+    with pytest.raises(IndexError, match="did not match"):
+        _ = x[xp.asarray(np.zeros((0, 2), bool))]
+
+
 def test_a_part_is_a_copy_and_a_value_too(comm):
     values = np.arange(16.0).reshape(4, 4)
     for layout in layouts((4, 4), comm.size):

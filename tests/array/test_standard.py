@@ -5,6 +5,8 @@ Every function of the standard has a case here, or a reason in ``docs/array-api-
 
 from __future__ import annotations
 
+import enum
+import inspect
 import math
 import warnings
 from collections.abc import Callable
@@ -18,6 +20,8 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
 from hypothesis.extra.array_api import make_strategies_namespace
+
+from mpicluster.client.arrays import signatures
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", HypothesisWarning)
@@ -793,6 +797,22 @@ def gaps() -> set[str]:
 def test_every_function_of_the_standard_is_tried_or_a_known_gap():
     assert set(CASES) | set(PROPERTIES) | gaps() >= set(standard())
     assert not (set(CASES) | set(PROPERTIES)) & gaps()
+
+
+def called(signature: inspect.Signature, known: set[str]) -> list[tuple[Any, ...]]:
+    """How a function is called, without the options that the standard does not know."""
+    unnamed = inspect.Parameter.POSITIONAL_ONLY
+    parameters = [p for p in signature.parameters.values() if p.kind is unnamed or p.name in known]
+    return [(p.kind is unnamed or p.name, p.kind, None if isinstance(p.default, enum.Enum) else p.default) for p in parameters]
+
+
+def test_functions_are_called_as_in_the_standard():
+    for name in set(standard()) - gaps():
+        wanted = inspect.signature(find(strict, name))
+        given = signatures.described(name)
+        assert given is not None, name
+        assert given.doc, name
+        assert called(given.signature, set(wanted.parameters)) == called(wanted, set(wanted.parameters)), name
 
 
 @pytest.mark.parametrize("number", [1, 3], ids=lambda n: f"{n}-engines")

@@ -149,4 +149,4 @@ def test_one_message_for_each_panel_and_step(comm):
     assert traffic.messages.get("bcast", 0) == 2 * count * many
     assert comm.allreduce(traffic.nbytes.get("bcast", 0)) == 2 * n * 3 * 8 * many
     assert traffic.messages.get("send", 0) <= 2 * (comm.size - 1)
-    assert set(traffic.messages) <= {"bcast", "send"}
+    assert set(traffic.messages) <= {"bcast", "send", "agree"}

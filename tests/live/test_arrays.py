@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import signal
 import subprocess
@@ -58,9 +59,21 @@ def test_shape_and_type_are_known_without_asking(rc4, gate):
     assert (x > 0).dtype == bool
     assert rc4.xp.reshape(x, (-1, 2)).shape == (20, 2)
     assert x[1:, None, ::2].shape == (7, 1, 3)
+    assert rc4.xp.vecdot(x, x[:, :1, None], axis=0).shape == (1, 5)
+    assert rc4.xp.linalg.cross(x[:3], x[:3, :1], axis=0).shape == (3, 5)
     assert not x.wait(0.01)
     gate.open()
     busy.get(30)
+
+
+def test_an_array_of_which_nothing_is_known_is_not_taken_for_none(rc4):
+    """Neither for a new axis, nor for a bound that there is not."""
+    x = rc4.xp.arange(5) * 10
+    some = rc4.xp.take(rc4.xp.arange(5), rc4.xp.asarray([1, 2]))
+    assert some._meta is None
+    assert x[some].shape == (2,)
+    assert rc4.xp.clip(x[0], min=rc4.xp.take(x, rc4.xp.asarray([1, 2]))).shape == (2,)
+    assert rc4.xp.sum([1, 2]).shape == ()
 
 
 def test_what_numpy_refuses_is_refused_at_once(rc4, gate):
@@ -74,6 +87,12 @@ def test_what_numpy_refuses_is_refused_at_once(rc4, gate):
         _ = x[9]
     with pytest.raises(ValueError, match="cannot reshape array of size 40"):
         rc4.xp.reshape(x, (3, 3))
+    for mask in (x[:, 0] > 1, x[:, :4] > 1, x[..., None] > 1):
+        with pytest.raises(IndexError):
+            _ = x[1:][mask]
+    for product in (rc4.xp.vecdot, rc4.xp.linalg.cross):
+        with pytest.raises(ValueError, match="of length"):
+            product(x, rc4.xp.ones(7))
     with pytest.raises(TypeError, match="cannot cast"):
         x += 1j
     gate.open()
@@ -201,6 +220,27 @@ def test_as_python_and_numpy_see_it(rc):
     assert isinstance(np.exp(x), type(x))
 
 
+def test_as_other_libraries_see_it(rc4):
+    """They ask what the standard has: the namespace's name, types and limits; signatures; and values by DLPack."""
+    xp = rc4.xp
+    x = xp.asarray(np.arange(6.0).reshape(2, 3))
+    assert x.__array_namespace__(api_version="2025.12") is xp
+    assert (xp.__name__, xp.linalg.__name__) == ("rc.xp", "rc.xp.linalg")
+    info = xp.__array_namespace_info__()
+    assert info.devices() == (x.device,)
+    assert info.dtypes(kind="real floating") == {"float32": np.float32, "float64": np.float64}
+    limits = xp.finfo(xp.asarray(1, dtype="float32"))
+    assert (type(limits.eps), limits.eps, limits.dtype) == (float, 2.0**-23, np.float32)
+    assert (xp.iinfo(np.int8).max, xp.isdtype(x.dtype, "integral")) == (127, False)
+    assert str(inspect.signature(xp.zeros)) == "(shape, *, dtype=None, device=None, layout=None)"
+    assert xp.linalg.qr.__doc__.startswith("`mpicluster.array.linalg.qr`, for arrays on engines.\n\n")
+    np.testing.assert_array_equal(np.from_dlpack(x), np.arange(6.0).reshape(2, 3))
+    with pytest.raises(BufferError, match="copy"):
+        np.from_dlpack(x, copy=False)
+    with pytest.raises(xp.linalg.LinAlgError):
+        xp.linalg.inv(x)
+
+
 def test_random_generators_live_there_too(rc):
     """Values do not depend on the number of engines."""
     rng = rc.xp.random.default_rng(7)
@@ -208,6 +248,28 @@ def test_random_generators_live_there_too(rc):
     assert a.shape == (1000,)
     assert abs(float(rc.xp.mean(a))) < 0.2
     assert float(rc.xp.sum(rc.xp.abs(a - b))) > 1
+
+
+def test_files_that_the_engines_write_and_read(rc, tmp_path):
+    """In every format, as other programs have them; an error of theirs is raised here."""
+    import h5py
+    import zarr
+
+    values = np.arange(21.0).reshape(7, 3)
+    x = rc.xp.asarray(values)
+    for name in ("x.npy", "x.h5", "x.zarr", "x.csv"):
+        rc.xp.save(tmp_path / name, x)
+        np.testing.assert_array_equal(np.asarray(rc.xp.load(tmp_path / name)), values)
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), values)
+    with h5py.File(tmp_path / "x.h5") as file:
+        np.testing.assert_array_equal(file["data"][...], values)
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "x.zarr", mode="r")[...], values)
+    np.testing.assert_array_equal(np.loadtxt(tmp_path / "x.csv", delimiter=","), values)
+    with pytest.raises(FileNotFoundError):
+        np.asarray(rc.xp.load(tmp_path / "none.npy"))
+    with pytest.raises(OSError):
+        rc.xp.save(tmp_path / "no" / "such" / "folder.npy", x)
+    assert float(rc.xp.sum(x)) == values.sum()
 
 
 def test_aborted_operations_are_lost_and_say_so(rc4, gate):

@@ -188,9 +188,11 @@ class RemoteArray(Operators, RemoteObject):
             raise ValueError(f"this is version {names.VERSIONS[-1]} of the array API, not {api_version!r}")
         return self._namespace
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None) -> Any:
         """Of the values, which come here."""
-        return np.asarray(self).__dlpack__(**options)
+        if copy is False:
+            raise BufferError("an array that lives on engines cannot be had here without a copy")
+        return np.asarray(self).__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device)
 
     def __dlpack_device__(self) -> Any:
         """Of the values, once they are here: the CPU."""

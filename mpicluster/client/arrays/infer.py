@@ -15,7 +15,7 @@ import numpy as np
 
 import mpicluster.array as names
 
-__all__ = ["Meta", "infer"]
+__all__ = ["UNKNOWN", "Meta", "infer"]
 
 Shape = tuple[int, ...]
 
@@ -27,10 +27,14 @@ class Meta(NamedTuple):
     dtype: np.dtype[Any]
 
 
+#: Stands for the shape and type of an array of which nothing is known yet.
+UNKNOWN = object()
+
+
 def infer(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meta | None:
     """Shape and type of the array that a function gives; None if they are not known here.
 
-    Arrays among the arguments are `Meta`, or None for one of which nothing is known.
+    Arrays among the arguments are `Meta`, or `UNKNOWN`.
 
     Raises
     ------
@@ -38,12 +42,16 @@ def infer(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meta | No
         NumPy would raise it for such operands.
     """
     rule = _RULES.get(name)
-    if rule is None or any(a is None for a in args[: _OPERANDS.get(name, 1)]):
+    if rule is None or not _all_known((args, tuple(kwargs.values()))):
         return None
     try:
         return rule(*args, **kwargs)
-    except _Unknown:
+    except (_Unknown, AttributeError):  # what is no array has no shape: the engines say what they make of it
         return None
+
+
+def _all_known(value: Any) -> bool:
+    return all(map(_all_known, value)) if type(value) in (tuple, list) else value is not UNKNOWN
 
 
 class _Unknown(Exception):
@@ -169,12 +177,29 @@ def _view(name: str) -> Callable[..., Meta]:
 
 def _get_item(x: Meta, key: Any) -> Meta:
     plain = (int, slice, type(None), type(Ellipsis))
-    parts = key if isinstance(key, tuple) else (key,)
+    parts = key if type(key) is tuple else (key,)
+    _check_masks(x, parts)
     if not all(isinstance(k, plain) and not isinstance(k, bool) for k in parts):
         raise _Unknown
     if any(isinstance(k, slice) and not all(isinstance(v, int | None) for v in (k.start, k.stop, k.step)) for k in parts):
         raise _Unknown
     return Meta(_dummy(x)[key].shape, x.dtype)
+
+
+def _check_masks(x: Meta, parts: Sequence[Any]) -> None:
+    """Refuse masks that do not fit; what others choose depends on their values."""
+    widths = [len(p.shape) if _is_mask(p) else int(not (p is None or p is Ellipsis or isinstance(p, bool | np.bool_))) for p in parts]
+    if sum(widths) > len(x.shape):
+        raise IndexError(f"too many indices for array: array is {len(x.shape)}-dimensional, but {sum(widths)} were indexed")
+    axis = 0
+    for part, width in zip(parts, widths, strict=True):
+        if _is_mask(part) and any(m not in (n, 0) for m, n in zip(part.shape, x.shape[axis : axis + width], strict=True)):
+            raise IndexError(f"boolean index did not match indexed array: shapes {part.shape} and {x.shape[axis : axis + width]}")
+        axis += len(x.shape) - sum(widths) if part is Ellipsis else width
+
+
+def _is_mask(part: Any) -> bool:
+    return isinstance(part, Meta | np.ndarray) and part.dtype.kind == "b"
 
 
 def _reshape(x: Meta, /, shape: Any, **_: Any) -> Meta:
@@ -222,6 +247,31 @@ def _matmul(a: Any, b: Any, /) -> Meta:
     batch = np.broadcast_shapes(left[:-2], right[:-2])
     shape = (*batch, *(left[-2:-1] if len(a.shape) > 1 else ()), *(right[-1:] if len(b.shape) > 1 else ()))
     return Meta(shape, _type_of("multiply", a.dtype, b.dtype) if a.dtype.kind != "b" or b.dtype.kind != "b" else np.dtype(bool))
+
+
+def _along(a: Any, b: Any, axis: int) -> tuple[int, int, Shape]:
+    """Of operands that are combined along an axis: its lengths, and the shape to which the others broadcast."""
+    if not a.shape or not b.shape:
+        raise ValueError("an operand has no dimensions: use * for scalars")
+    (i,), (j,) = _axes(axis, len(a.shape)), _axes(axis, len(b.shape))
+    return a.shape[i], b.shape[j], np.broadcast_shapes(a.shape[:i] + a.shape[i + 1 :], b.shape[:j] + b.shape[j + 1 :])
+
+
+def _vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Meta:
+    a, b = _meta(a), _meta(b)
+    n, m, shape = _along(a, b, axis)
+    if n != m:
+        raise ValueError(f"vecdot: the axis is of length {n} and {m}: shapes {a.shape} and {b.shape}")
+    return Meta(shape, _type_of("vecdot", a.dtype, b.dtype))
+
+
+def _cross(a: Any, b: Any, /, *, axis: int = -1) -> Meta:
+    a, b = _meta(a), _meta(b)
+    n, m, shape = _along(a, b, axis)
+    if (n, m) != (3, 3):
+        raise ValueError(f"cross: the axis must be of length 3 in both: shapes {a.shape} and {b.shape}")
+    (place,) = _axes(axis, len(shape) + 1)
+    return Meta((*shape[:place], 3, *shape[place:]), _type_of("subtract", *[_type_of("multiply", a.dtype, b.dtype)] * 2))
 
 
 def _square(x: Meta, /, **_: Any) -> Meta:
@@ -272,6 +322,9 @@ _RULES |= {
     "stack": _stack,
     "matmul": _matmul,
     "linalg.matmul": _matmul,
+    "vecdot": _vecdot,
+    "linalg.vecdot": _vecdot,
+    "linalg.cross": _cross,
     "linalg.matrix_transpose": _view("matrix_transpose"),
     "linalg.cholesky": _square,
     "linalg.inv": _square,
@@ -279,7 +332,3 @@ _RULES |= {
     "fft.fft": _fft,
     "fft.ifft": _fft,
 }
-#: how many leading arguments must be known
-_OPERANDS = dict.fromkeys(("where", "matmul", "linalg.matmul", "linalg.solve"), 2) | {"where": 3, "clip": 3}
-for _name in _ELEMENTWISE:
-    _OPERANDS.setdefault(_name, 2)

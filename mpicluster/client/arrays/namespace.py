@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mpicluster.array as names
+from mpicluster.array.extremes import FloatLimits, IntegerLimits
 from mpicluster.array.layout import Block, BlockCyclic, BlockCyclic2D, Layout, Replicated, default_layout
 from mpicluster.client.arrays.handle import RemoteArray, RemoteObject
-from mpicluster.client.arrays.infer import Meta, infer
+from mpicluster.client.arrays.infer import UNKNOWN, Meta, infer
 from mpicluster.client.arrays.sending import Batch, Sender, called_at
+from mpicluster.client.arrays.signatures import described
 from mpicluster.serial.arrayops import SCATTERED, Key, Op, Ref, Told
 
 if TYPE_CHECKING:
@@ -27,7 +29,14 @@ _SCATTERED_FROM = 64 * 1024
 _NOT_COPIED_FROM = 64 * 1024 * 1024
 
 #: Functions of types alone: NumPy's, here.
-_LOCAL = frozenset({"broadcast_shapes", "can_cast", "finfo", "iinfo", "isdtype", "result_type"})
+_LOCAL: dict[str, Callable[..., Any]] = {
+    "broadcast_shapes": np.broadcast_shapes,
+    "can_cast": np.can_cast,
+    "finfo": lambda kind: FloatLimits.of(np.finfo(kind)),
+    "iinfo": lambda kind: IntegerLimits.of(np.iinfo(kind)),
+    "isdtype": np.isdtype,
+    "result_type": np.result_type,
+}
 _TYPES = frozenset("bool complex128 complex64 float32 float64 int16 int32 int64 int8 uint16 uint32 uint64 uint8".split())
 _VALUES = {t.__name__: t for t in (Block, BlockCyclic, BlockCyclic2D, Layout, Replicated)}
 #: Functions that give one array, so that nobody need wait to know what they give. Those that infer knows are among them.
@@ -69,13 +78,14 @@ class Functions:
         self._home = namespace
         self._module = module
         self._prefix = prefix
+        self.__name__ = f"rc.xp.{prefix[:-1]}"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._names():
             raise AttributeError(f"rc.xp.{self._prefix[:-1]} has no attribute {name!r}")
-        function = self._home._function(self._prefix + name)
-        self.__dict__[name] = function
-        return function
+        value: Any = np.linalg.LinAlgError if name == "LinAlgError" else self._home._function(self._prefix + name)
+        self.__dict__[name] = value
+        return value
 
     def _names(self) -> set[str]:
         return (
@@ -101,6 +111,7 @@ class RemoteNamespace:
     def __init__(self, view: DirectView, engines: list[int]) -> None:
         self._view = view
         self._sender = Sender(view, engines)
+        self.__name__ = "rc.xp"
         for name in ("e", "inf", "nan", "newaxis", "pi", "__array_api_version__"):
             setattr(self, name, getattr(names, name))
         self.linalg = Functions(self, "mpicluster.linalg", "linalg.")
@@ -121,7 +132,7 @@ class RemoteNamespace:
         if name in _TYPES:
             value: Any = np.dtype(name)
         elif name in _LOCAL:
-            value = _on_types(getattr(np, name))
+            value = _on_types(name, _LOCAL[name])
         elif name in _VALUES:
             value = _VALUES[name]
         elif name in names._HOMES or name in names._LINALG:
@@ -132,8 +143,8 @@ class RemoteNamespace:
         return value
 
     def __array_namespace_info__(self) -> Any:
-        """Capabilities, devices and types of this namespace: those of NumPy, of whose arrays blocks are."""
-        return np.__array_namespace_info__()
+        """Capabilities, devices and types of this namespace."""
+        return names.__array_namespace_info__()
 
     # -- calls ---------------------------------------------------------------------------------------------------------------------
 
@@ -141,10 +152,8 @@ class RemoteNamespace:
         def function(*args: Any, **kwargs: Any) -> Any:
             return self._call(name, args, kwargs)
 
-        function.__name__ = function.__qualname__ = name.rpartition(".")[2]
         function.mpicluster_name = name  # type: ignore[attr-defined]
-        function.__doc__ = f"`mpicluster.array.{name}`, for arrays on engines."
-        return function
+        return _described(function, name, "for arrays on engines")
 
     def _method(self, target: RemoteObject, name: str) -> Callable[..., Any]:
         return lambda *args, **kwargs: self._call(f".{name}", (target, *args), kwargs)
@@ -232,7 +241,10 @@ class RemoteNamespace:
         """
         if isinstance(obj, RemoteArray):
             return self._array(
-                "asarray", (obj,), {"dtype": dtype, "copy": copy, "layout": layout}, infer("empty_like", (obj._meta,), {"dtype": dtype})
+                "asarray",
+                (obj,),
+                {"dtype": dtype, "copy": copy, "layout": layout},
+                infer("empty_like", _with_metas((obj,)), {"dtype": dtype}),
             )
         if device not in (None, "cpu"):
             raise ValueError(f"blocks are made on the device 'cpu', not {device!r}")
@@ -276,20 +288,31 @@ def _gathered(obj: Any) -> Any:
     return [_gathered(v) for v in obj] if isinstance(obj, list | tuple) else obj
 
 
-def _on_types(function: Callable[..., Any]) -> Callable[..., Any]:
+def _on_types(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of types that takes arrays for their types."""
 
     def on_types(*args: Any, **kwargs: Any) -> Any:
         return function(*(a.dtype if isinstance(a, RemoteArray) else a for a in args), **kwargs)
 
-    on_types.__name__, on_types.__doc__ = function.__name__, function.__doc__
-    return on_types
+    return _described(on_types, name, "here")
+
+
+def _described(function: Any, name: str, where: str) -> Callable[..., Any]:
+    """A function under its name, with the signature and the description that it has in `mpicluster.array`."""
+    function.__name__ = function.__qualname__ = name.rpartition(".")[2]
+    function.__doc__ = f"`mpicluster.array.{name}`, {where}."
+    known = described(name)
+    if known is not None:
+        function.__signature__ = known.signature
+        function.__doc__ += f"\n\n{known.doc}"
+    result: Callable[..., Any] = function
+    return result
 
 
 def _with_metas(value: Any) -> Any:
     """With what is known of arrays in their place."""
     if isinstance(value, RemoteArray):
-        return value._meta
+        return UNKNOWN if value._meta is None else value._meta
     if isinstance(value, tuple | list):
         return type(value)(_with_metas(v) for v in value) if type(value) in (tuple, list) else value
     if isinstance(value, dict):
