@@ -87,9 +87,11 @@ class Generator:
         draw(_PROBE, np.empty(0, dtype))
         call = self._next()
         source = in_stretches(shape, target, mesh.size, _STREAM)
-        block = np.empty(source.local_shape(shape, mesh.size, mesh.rank), dtype)
-        for start, _, where in stretches(shape, source, mesh.size, mesh.rank):
-            self._fill(block[where].reshape(-1), start, call, draw)
+        moved = 0 if source == target else math.prod(shape) * np.dtype(dtype).itemsize
+        with mesh.preparing(moved):
+            block = np.empty(source.local_shape(shape, mesh.size, mesh.rank), dtype)
+            for start, _, where in stretches(shape, source, mesh.size, mesh.rank):
+                self._fill(block[where].reshape(-1), start, call, draw)
         return DistArray(mesh, target, shape, redistribute(mesh, block, shape, source, target))
 
     def _fill(self, out: Host, start: int, call: int, draw: Draw) -> None:
@@ -230,7 +232,7 @@ class Generator:
 
         Every integer is given to one of the parts of about 65,536 by lot, and the parts are shuffled, each by one rank (C. R. Rao,
         Sankhya A 23, 1961; M. Sandelius, J. Royal Statistical Society B 24, 1962). One Allgather of the sizes of parts, and one exchange of
-        at most size - 1 messages. Memory: 4 times the integers of this rank. An array is then moved as `take` does.
+        at most size - 1 messages. Memory: 6 times the integers of this rank. An array is then moved as `take` does.
         """
         if not isinstance(x, DistArray) and not np.ndim(x):
             result = self._permuted(as_mesh(comm), operator.index(x))
@@ -252,28 +254,31 @@ class Generator:
             bounds = Block(0).bounds((n,), mesh.size)
             order = self._stream(self._next(), 0).permutation(n)
             return DistArray(mesh, Block(0), (n,), order[bounds[mesh.rank] : bounds[mesh.rank + 1]].copy())
-        lots = self.integers(0, number, n, np.uint16, layout=Block(0), comm=mesh).local
-        counts = mesh.allgather(np.bincount(lots, minlength=number)[np.newaxis], [1] * mesh.size)
+        with mesh.preparing(2 * n):
+            lots = self.integers(0, number, n, np.uint16, layout=Block(0), comm=mesh).local
+            found = np.bincount(lots, minlength=number)[np.newaxis]
+        counts = mesh.allgather(found, [1] * mesh.size)
         total, before = counts.sum(axis=0), counts.cumsum(axis=0) - counts
         first, call = total.cumsum() - total, self._next()
         owned = starts(block_sizes(number, mesh.size))
         mine = range(owned[mesh.rank], owned[mesh.rank + 1])
         due: list[list[Host]] = [[] for _ in range(mesh.size)]
-        for part in mine:
-            order = self._stream(call, part).permutation(total[part]) + first[part]
-            for peer in range(mesh.size):
-                due[peer].append(order[before[peer, part] : before[peer, part] + counts[peer, part]])
-        come = np.empty(len(lots), np.int64)
         at = np.concatenate([[0], counts[mesh.rank].cumsum()])[list(owned)]
-        sends = [(peer, np.concatenate(due[peer])) for peer in range(mesh.size) if due[peer]]
+        with mesh.preparing(n * counts.itemsize):
+            for part in mine:
+                order = self._stream(call, part).permutation(total[part]) + first[part]
+                for peer in range(mesh.size):
+                    due[peer].append(order[before[peer, part] : before[peer, part] + counts[peer, part]])
+            come, result = np.empty(len(lots), np.int64), np.empty(len(lots), np.int64)
+            places = np.argsort(lots, kind="stable")
+            sends = [(peer, np.concatenate(due[peer])) for peer in range(mesh.size) if due[peer]]
         receives = [(peer, come[at[peer] : at[peer + 1]]) for peer in range(mesh.size) if at[peer + 1] > at[peer]]
         for peer, values in sends:
             if peer == mesh.rank:
                 come[at[peer] : at[peer + 1]] = values
         others = [(peer, values) for peer, values in sends if peer != mesh.rank and values.size]
         mesh.exchange(others, [(peer, values) for peer, values in receives if peer != mesh.rank])
-        result = np.empty_like(come)
-        result[np.argsort(lots, kind="stable")] = come
+        result[places] = come
         return DistArray(mesh, Block(0), (n,), result)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -83,21 +84,26 @@ def gathered(x: DistArray, kind: np.dtype[Any]) -> tuple[Matrix | None, bool]:
     x = with_block_layout(x)
     by_columns = isinstance(x.layout, Block) and x.layout.axis == 1
     whole = x.gather(0)
-    if whole is None:
-        return None, not by_columns
-    return (whole if by_columns else whole.T).astype(kind, order="F", copy=False), not by_columns
+    with x.mesh.preparing(x.nbytes):
+        matrix = None if whole is None else (whole if by_columns else whole.T).astype(kind, order="F", copy=False)
+    return matrix, not by_columns
 
 
 def scattered(mesh: Mesh, rows: Matrix | None, shape: Shape, kind: np.dtype[Any]) -> DistArray:
-    """A matrix that rank 0 has, in C order, in blocks of rows. size - 1 messages in all, for which the others wait patiently."""
+    """A matrix that rank 0 has, in blocks of rows. size - 1 messages in all, for which the others wait patiently."""
     sizes = block_sizes(shape[0], mesh.size)
-    block = mesh.scatter(rows, np.empty((sizes[mesh.rank], *shape[1:]), kind), sizes, 0)
+    with mesh.preparing(math.prod(shape) * kind.itemsize):
+        block = np.empty((sizes[mesh.rank], *shape[1:]), kind)
+        rows = None if rows is None else np.ascontiguousarray(rows)
+    mesh.scatter(rows, block, sizes, 0)
     return DistArray(mesh, Block(0), shape, block)
 
 
 def told(mesh: Mesh, values: Matrix | None, shape: Shape, kind: Any) -> Matrix:
     """What rank 0 knows, on all. One Bcast."""
-    return mesh.bcast(np.empty(shape, kind) if values is None else np.ascontiguousarray(values), 0)
+    with mesh.preparing(math.prod(shape) * np.dtype(kind).itemsize):
+        result = np.empty(shape, kind) if values is None else np.ascontiguousarray(values)
+    return mesh.bcast(result, 0)
 
 
 def on_one_rank(
@@ -129,6 +135,6 @@ def on_one_rank(
 def _spread(mesh: Mesh, whole: Matrix | None, shape: Shape, kind: Any, axis: int | None) -> DistArray:
     if axis is None:
         return DistArray(mesh, Replicated(), shape, told(mesh, whole, shape, kind))
-    rows = None if whole is None else np.ascontiguousarray(np.moveaxis(whole, axis, 0))
+    rows = None if whole is None else np.moveaxis(whole, axis, 0)
     divided = scattered(mesh, rows, (shape[axis], *(n for i, n in enumerate(shape) if i != axis)), kind)
     return DistArray(mesh, Block(axis), shape, np.moveaxis(blocks.host(divided.local), 0, axis))

@@ -11,7 +11,7 @@ from mpicluster.array.darray import DistArray
 from mpicluster.array.mesh import Mesh
 from mpicluster.linalg.lapack import geqrt
 from mpicluster.linalg.panels import Panels, fan_out, transposed, working_copy
-from mpicluster.linalg.reflectors import Reflectors, from_each, phases
+from mpicluster.linalg.reflectors import Reflectors, from_each, message_of, phases
 
 __all__ = ["HouseholderQR", "by_householder", "panels_of_columns"]
 
@@ -47,13 +47,14 @@ class HouseholderQR:
             place = panels.rows(k)
             rows = self.rows - place.start
             width = min(rows, place.stop - place.start)
-            return memory[: (rows + width) * width * block.itemsize].view(block.dtype)
+            return message_of(memory, rows, width, block.dtype)
 
         def use(k: int, message: Matrix, part: slice) -> None:
             self._from_message(k, message).apply(x[panels.rows(k).start :, part], inverse=True)
 
-        nbytes = (self.rows + panels.nb) * panels.nb * block.itemsize
-        for _ in fan_out(mesh, panels, range(-(-self.steps // panels.nb)), nbytes=nbytes, room=room, ready=ready, use=use):
+        #: bytes of the longest message
+        self._longest = (self.rows + panels.nb) * panels.nb * block.itemsize
+        for _ in fan_out(mesh, panels, range(-(-self.steps // panels.nb)), nbytes=self._longest, room=room, ready=ready, use=use):
             pass
         diagonal = np.zeros(self.steps, block.dtype)
         for k, tau in self._tau.items():
@@ -62,7 +63,7 @@ class HouseholderQR:
         #: by which rows of R are divided, and columns of Q multiplied, so that the diagonal of R is not negative
         self._phases = phases(mesh.fold(diagonal, np.add))
 
-    def _from_message(self, k: int, message: Matrix | None = None) -> Reflectors:
+    def _from_message(self, k: int, message: Matrix) -> Reflectors:
         place = self._panels.rows(k)
         rows = self.rows - place.start
         return Reflectors(rows, min(rows, place.stop - place.start), self._block.dtype, message)
@@ -95,10 +96,12 @@ class HouseholderQR:
         x = block.T
         order = range(-(-self.steps // panels.nb) - 1, -1, -1)
 
-        def make(k: int) -> Reflectors:
-            return self._of_panel(k) if panels.owner(k) == panels.rank else self._from_message(k)
+        def make(k: int, memory: NDArray[np.uint8]) -> Reflectors:
+            start = panels.rows(k).start
+            message = message_of(memory, self.rows - start, min(self.rows - start, self._panels.rows(k).stop - start), block.dtype)
+            return self._of_panel(k, message) if panels.owner(k) == panels.rank else self._from_message(k, message)
 
-        for k, reflectors, pending in from_each(mesh, order, owner=panels.owner, make=make):
+        for k, reflectors, pending in from_each(mesh, order, nbytes=self._longest, owner=panels.owner, make=make):
             if in_place and panels.owner(k) == panels.rank:  # it is in the message now
                 own = panels.mine(k)
                 block[own] = 0

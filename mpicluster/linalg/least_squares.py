@@ -55,11 +55,19 @@ def lstsq(a: Any, b: Any, rcond: float | None = None) -> tuple[DistArray, DistAr
     rank = int(kept.sum())
     with np.errstate(divide="ignore"):
         inverse = np.where(kept, 1 / values, 0).astype(values.dtype)[:, np.newaxis]
-    projected = names["multiply"](matmul(hermitian(u), right), DistArray(a.mesh, Replicated(), inverse.shape, inverse))
-    x = matmul(hermitian(vh), projected)
+    with a.mesh.preparing(a.nbytes):
+        u, vh = hermitian(u), hermitian(vh)
+    projected = matmul(u, right)
+    with a.mesh.preparing(right.nbytes):
+        projected = names["multiply"](projected, DistArray(a.mesh, Replicated(), inverse.shape, inverse))
+    x = matmul(vh, projected)
     if rank == n and m > n:
-        away = names["abs"](names["subtract"](right, matmul(a, x)))
-        residuals = statistics.sum(names["square"](away), axis=0).replicate()
+        with a.mesh.together():  # where the product needs no message, a rank may lack the memory for it alone
+            reached = matmul(a, x)
+        right = right.redistribute(reached.layout)
+        with a.mesh.preparing(right.nbytes):
+            squares = names["square"](names["abs"](names["subtract"](right, reached)))
+        residuals = statistics.sum(squares, axis=0).replicate()
     else:
         nothing = np.empty(0, np.empty(0, common_type(a, b)).real.dtype)
         residuals = DistArray(a.mesh, Replicated(), (0,), nothing)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mpicluster.array.mesh import MPI, Mesh
 from mpicluster.linalg.kernels import gemm, herk, trsm
 
-__all__ = ["Reflectors", "from_each", "phases"]
+__all__ = ["Reflectors", "from_each", "message_of", "phases"]
 
 Matrix = NDArray[Any]
 #: While a message is on its way, reflections are applied to pieces of so many columns, so that MPI can pass it on in between.
@@ -94,22 +94,39 @@ def phases(diagonal: NDArray[Any]) -> NDArray[Any]:
 
 
 def from_each(
-    mesh: Mesh, order: range, *, owner: Callable[[int], int], make: Callable[[int], Reflectors]
+    mesh: Mesh,
+    order: range,
+    *,
+    nbytes: int,
+    owner: Callable[[int], int],
+    make: Callable[[int, NDArray[np.uint8]], Reflectors],
 ) -> Iterator[tuple[int, Reflectors, Sequence[MPI.Request]]]:
-    """The reflectors of many owners, on all ranks, one after another: ``make(k)`` is those at their owner, and room for them elsewhere.
+    """The reflectors of many owners, on all ranks, one after another.
+
+    ``nbytes``
+        of the longest message;
+    ``make(k, memory)``
+        is those of number k at their owner, and room for them elsewhere, with a message at the beginning of so many bytes.
 
     One Ibcast for each; the next is on its way while the caller uses one, and is given too, that the caller may let it go on. Memory: two
-    messages.
+    messages, which all ranks have before the first, or raise.
     """
+    with mesh.preparing(nbytes):
+        memory = [np.empty(nbytes, np.uint8) for _ in order[:2]]
 
-    def begin(k: int) -> tuple[Reflectors, Sequence[MPI.Request]]:
-        reflectors = make(k)
-        return reflectors, mesh.ibcast(reflectors.message, owner(k))
+    def begin(place: int) -> tuple[Reflectors, Sequence[MPI.Request]]:
+        reflectors = make(order[place], memory[place % 2])
+        return reflectors, mesh.ibcast(reflectors.message, owner(order[place]))
 
-    pending = begin(order[0]) if order else None
+    pending = begin(0) if order else None
     for place, k in enumerate(order, 1):
         assert pending is not None
         reflectors, requests = pending
         mesh.complete(requests)
-        pending = begin(order[place]) if place < len(order) else None
+        pending = begin(place) if place < len(order) else None
         yield k, reflectors, pending[1] if pending is not None else []
+
+
+def message_of(memory: NDArray[np.uint8], rows: int, k: int, kind: np.dtype[Any]) -> NDArray[Any]:
+    """The message of k reflections of so many rows, at the beginning of bytes."""
+    return memory[: (rows + k) * k * kind.itemsize].view(kind)

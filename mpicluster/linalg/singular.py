@@ -139,8 +139,9 @@ def pinv(x: Any, /, *, rtol: Any = None) -> DistArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = names["where"](kept, names["reciprocal"](names["where"](kept, s, ones_like(s))), zeros_like(s))
     kind = common_type(x)
-    scaled = names["multiply"](hermitian(vh), manipulation.expand_dims(_as(inverse, kind), axis=-2))
-    return matmul(scaled, hermitian(u))
+    with x.mesh.preparing(x.nbytes):
+        scaled, turned = names["multiply"](hermitian(vh), manipulation.expand_dims(_as(inverse, kind), axis=-2)), hermitian(u)
+    return matmul(scaled, turned)
 
 
 def _as(x: DistArray, kind: np.dtype[Any]) -> DistArray:

@@ -12,7 +12,7 @@ from mpicluster.array.mesh import Mesh
 from mpicluster.linalg.kernels import gemm
 from mpicluster.linalg.lapack import householder_vector
 from mpicluster.linalg.panels import Panels
-from mpicluster.linalg.reflectors import Reflectors, from_each
+from mpicluster.linalg.reflectors import Reflectors, from_each, message_of
 
 __all__ = ["Tridiagonal"]
 
@@ -123,9 +123,11 @@ class Tridiagonal:
         """``z = Q z``, in place of this rank's columns, column-major. One Ibcast for each panel, n**2 / 2 elements in all."""
         panels = self._panels
 
-        def make(k: int) -> Reflectors:
+        def make(k: int, memory: NDArray[np.uint8]) -> Reflectors:
             first, width = self._reflected(k)
-            return self._kept[k] if panels.owner(k) == panels.rank else Reflectors(panels.length - first, width, self._kind)
+            rows = panels.length - first
+            return self._kept[k] if k in self._kept else Reflectors(rows, width, self._kind, message_of(memory, rows, width, self._kind))
 
-        for k, reflectors, pending in from_each(self._mesh, self._order[::-1], owner=panels.owner, make=make):
+        nbytes = (panels.length + panels.nb) * panels.nb * self._kind.itemsize
+        for k, reflectors, pending in from_each(self._mesh, self._order[::-1], nbytes=nbytes, owner=panels.owner, make=make):
             reflectors.apply_in_pieces(z[self._reflected(k)[0] :], self._mesh, pending)

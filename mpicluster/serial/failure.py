@@ -165,9 +165,8 @@ def _short(text: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _class_of(kind: type[BaseException]) -> type[RemoteError]:
-    return type(
-        kind.__name__, (RemoteError, kind), {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__reduce__": _reduce}
-    )
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__reduce__": _reduce, "__bool__": lambda _: True}
+    return type(kind.__name__, (RemoteError, kind), names)
 
 
 def _reduce(self: RemoteError) -> tuple[Any, ...]:
