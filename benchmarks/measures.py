@@ -31,6 +31,8 @@ MEASURES = {
         Measure("apply", "one blocking `apply` and back", "s"),
         Measure("map", "load-balanced map of 4", "s"),
         Measure("tasks", "small load-balanced tasks, chunksize 1", "1/s"),
+        Measure("array", "one small operation on arrays, and its value", "s"),
+        Measure("arrays", "small operations on arrays, asynchronous", "1/s"),
         Measure("push", "push of 80 MB to all engines", "s"),
         Measure("broadcast", "the same by its `BroadcastView`", "s"),
         Measure("scatter", "scatter of 80 MB", "s"),
@@ -73,6 +75,7 @@ class Rule(Enum):
     FASTER = "at least {:g}x faster"
     WITHIN = "at most {:g}x of it"
     BELOW = "below {}"
+    ABOVE = "above {}"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -80,9 +83,9 @@ class Target(msgspec.Struct, frozen=True):
 
     measure: str
     rule: Rule
-    #: a factor, or for `Rule.BELOW` a value in the measure's unit
+    #: a factor, or for `Rule.BELOW` and `Rule.ABOVE` a value in the measure's unit
     bound: float
-    #: the contender that ours is held against; None for `Rule.BELOW`
+    #: the contender that ours is held against (it may be ours, at another measure); None for `Rule.BELOW` and `Rule.ABOVE`
     other: str | None = None
     #: the other's measure, where it has another name there
     other_measure: str | None = None
@@ -95,6 +98,8 @@ TARGETS = (
     Target("tasks", Rule.FASTER, 30, "ipyparallel"),
     Target("tasks", Rule.FASTER, 2, "mpi4py.futures"),
     Target("tasks", Rule.FASTER, 20, "dask"),
+    Target("array", Rule.WITHIN, 3, OURS, "apply"),
+    Target("arrays", Rule.ABOVE, 2000),
     Target("push", Rule.FASTER, 3, "ipyparallel"),
     Target("push", Rule.FASTER, 1, "ipyparallel", "broadcast"),
     Target("scatter", Rule.FASTER, 2, "ipyparallel"),

@@ -51,7 +51,7 @@ def _facts(run: Run) -> dict[str, str]:
 
 def _row(row: Row, suite: Suite) -> list[str]:
     target, measure = row.target, suite.measures[row.target.measure]
-    bound = _value(target.bound, measure.unit) if target.rule is Rule.BELOW else target.bound
+    bound = _value(target.bound, measure.unit) if target.rule in (Rule.BELOW, Rule.ABOVE) else target.bound
     against = " ".join(filter(None, [target.other, target.other_measure]))
     return [
         measure.title,

@@ -85,7 +85,8 @@ def judge(run: Run, target: Target, suite: Suite) -> Row:
     if spread is None:
         return Row(target, None, None, None, None, f"{OURS} {run.reason(OURS, target.measure)}")
     if target.other is None:
-        return Row(target, spread, None, None, spread.median < target.bound)
+        met = spread.median < target.bound if target.rule is Rule.BELOW else spread.median > target.bound
+        return Row(target, spread, None, None, met)
     other_measure = target.other_measure or target.measure
     theirs = run.by_round(target.other, other_measure)
     other = Spread.of(list(theirs.values()))

@@ -155,7 +155,7 @@ def divided_eigenvectors(mesh: Mesh, d: Vector, e: Vector, kind: np.dtype[Any]) 
 
     ``d``, ``e``: the diagonal of a symmetric tridiagonal matrix, and what is beside it; the same on all ranks.
 
-    log2(size) rounds of three Allgathervs of at most 2 n numbers. Memory: three times the result / p.
+    log2(size) rounds of three Allgathervs of at most 2 n numbers. Memory: three times the result / p, and 768 n numbers.
 
     Raises
     ------

@@ -77,10 +77,12 @@ def eigh(x: Any, /) -> EighResult:
     eigenvector of value i.
 
     A matrix of up to 1 GiB (``limits``): on one rank by LAPACK's divide and conquer (syevd, heevd), with the threads of all on its host; at
-    most 2 (p - 1) messages. Larger ones: a tridiagonal matrix by panels of at most 32 rows, of each of them a Bcast, and of each row
-    an Allgatherv, n**2 / 2 elements in either; its eigenvectors by Cuppen's divide and conquer, log2(p) rounds of three Allgathervs of at
-    most 2 n numbers; and an Ibcast of each panel to turn them back. See ``mpicluster.linalg.tridiagonal`` and ``cuppen`` for the sources.
-    Memory: five times ``x`` / p.
+    most 2 (p - 1) messages. Memory: three times ``x`` on that rank.
+
+    Larger ones: a tridiagonal matrix by panels of at most 32 rows, of each of them a Bcast, and of each row an Allgatherv, n**2 / 2
+    elements in either; its eigenvectors by Cuppen's divide and conquer, log2(p) rounds of three Allgathervs of at most 2 n numbers; and an
+    Ibcast of each panel to turn them back. See ``mpicluster.linalg.tridiagonal`` and ``cuppen`` for the sources. Memory: 7.5 times ``x`` / p, and
+    768 n elements.
 
     Backward stable: each eigenvalue is within c n u ``||x||`` of a true one.
 

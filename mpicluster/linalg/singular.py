@@ -50,10 +50,12 @@ def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
     * one that `qr` takes for tall: by the tree of `qr`, and the decomposition of R on one rank, whose vectors Q is multiplied with on
       the way down the tree. Two Bcasts of n**2 elements beside the tree's messages. Memory: ``x`` / p, U, and a few triangles;
     * one with 1.5 times as many rows as columns: by `qr`, the decomposition of R, and a product (Chan, ACM TOMS 8(1), 1982);
-    * one of up to 1 GiB (``limits``): on one rank by LAPACK's gesdd, with the threads of all on its host. At most 3 (p - 1) messages;
+    * one of up to 1 GiB (``limits``): on one rank by LAPACK's gesdd, with the threads of all on its host. At most 3 (p - 1)
+      messages. Memory: six times ``x`` on that rank;
     * larger ones: by the polar decomposition, and the eigenvectors of its Hermitian factor as `eigh` finds them (Higham and Papadimitriou,
       "Parallel singular value decomposition via the polar decomposition", 1993; Nakatsukasa and Higham, SIAM J. Sci. Comput. 35(3), 2013).
-      About 60 n**3 / p operations; a dozen times the messages of `qr` and of products. Memory: ten times ``x`` / p.
+      About 60 n**3 / p operations; a dozen times the messages of `qr` and of products. Memory: ten times ``x`` / p, and
+      768 n elements.
 
     All are backward stable: each singular value is within c max(m, n) u ``||x||`` of a true one.
 

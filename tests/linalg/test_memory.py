@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import mpicluster.array as xp
+from mpicluster.array import limits
 
 pytestmark = pytest.mark.spmd(4)
 
@@ -102,6 +103,15 @@ def small_operands():
     }
 
 
+def divided(function, x):
+    """As of a matrix for which no rank has room."""
+    before, limits.GATHERED_UP_TO = limits.GATHERED_UP_TO, 0
+    try:
+        return function(x)
+    finally:
+        limits.GATHERED_UP_TO = before
+
+
 #: operations of docs/arrays.md and docs/linalg.md, and their memory as it is said there: on each rank, the result counted
 SAID = {
     "2 * x + y": (lambda o: 2 * o["a"] + o["s"], 2),
@@ -153,6 +163,12 @@ SAID = {
     "qr": (lambda o: xp.linalg.qr(o["a"]), 5),
     "tall qr": (lambda o: xp.linalg.qr(o["tall"]), 2),
     "tall svd": (lambda o: xp.linalg.svd(o["tall"], full_matrices=False), 2),
+    "least squares": (lambda o: xp.linalg.lstsq(o["tall"], o["tall"][:, :2]), 2.25),
+    "pinv": (lambda o: xp.linalg.pinv(o["tall"]), 2.25),
+    "eigh on one rank": (lambda o: xp.linalg.eigh(o["s"]), 3.25 * 4),
+    "svd on one rank": (lambda o: xp.linalg.svd(o["a"]), 6.25 * 4),
+    "eigh": (lambda o: divided(xp.linalg.eigh, o["s"]), 7.5 + 768 * 8 * M / BLOCK),
+    "svd": (lambda o: divided(xp.linalg.svd, o["a"]), 10 + 768 * 8 * M / BLOCK),
     "norm": (lambda o: xp.linalg.matrix_norm(o["a"]), 0),
     "norm of order 1": (lambda o: xp.linalg.matrix_norm(o["a"], ord=1), 1),
     "trace": (lambda o: xp.linalg.trace(o["a"]), 0),
