@@ -81,8 +81,8 @@ def eigh(x: Any, /) -> EighResult:
 
     Larger ones: a tridiagonal matrix by panels of at most 32 rows, of each of them a Bcast, and of each row an Allgatherv, n**2 / 2
     elements in either; its eigenvectors by Cuppen's divide and conquer, log2(p) rounds of three Allgathervs of at most 2 n numbers; and an
-    Ibcast of each panel to turn them back. See ``mpicluster.linalg.tridiagonal`` and ``cuppen`` for the sources. Memory: 7.5 times ``x`` / p, and
-    768 n elements.
+    Ibcast of each panel to turn them back. See ``mpicluster.linalg.tridiagonal`` and ``cuppen`` for the sources. Memory: 7.5 times
+    ``x`` / p, and 768 n elements.
 
     Backward stable: each eigenvalue is within c n u ``||x||`` of a true one.
 

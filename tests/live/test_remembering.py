@@ -247,6 +247,7 @@ sys.stdin.read()
     asking = other(rc4)
     assert asking.get_result(done).get(timeout=TIMEOUT) == 9
     waiting = asking.get_result([held, queued])
+    assert asking.get_result(queued).wait(timeout=TIMEOUT)  # the hub knows that its client is gone, and the engine is not free yet
     (tmp_path / "go").touch()
     assert waiting.wait(timeout=TIMEOUT)
     assert waiting.status == ["ok", "aborted"]
