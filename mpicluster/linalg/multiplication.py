@@ -37,7 +37,7 @@ Sizes = tuple[int, ...]
 
 _BLAS = (np.float32, np.float64, np.complex64, np.complex128)
 #: While a message is on its way, so many rows are multiplied before MPI is let go on with it.
-_PIECE = 512
+_PIECE = 1024
 #: The most that BLAS is asked to count to, with room for its own sums.
 _LONGEST = 1 << 30
 #: An operand of so many bytes is copied to every rank, even if that is more than the blocks: one message is quicker than many.

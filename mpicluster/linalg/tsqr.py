@@ -21,7 +21,7 @@ __all__ = ["Pieces", "TallQR"]
 
 Matrix = NDArray[Any]
 #: Rows that are reduced at once: a few hundred columns of them fit the cache.
-_ROWS = 2000
+_ROWS = 3000
 #: But no less than so many times the columns, or the pieces' triangles become too much work.
 _TALLER = 5
 
