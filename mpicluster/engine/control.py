@@ -223,7 +223,9 @@ class Control(threading.Thread):
             if written is None:
                 return
             self._say([written])
-        self._listening_until = now + _ATTENTIVE  # there is more
+            if not self._recorder.more:
+                break
+        self._listening_until = now + _ATTENTIVE  # there is more, or the end of a line will come
 
     def _drain(self) -> None:
         while not self.stopping.is_set() and self._source.readable():

@@ -40,6 +40,8 @@ class Recorder:
         self._published: dict[str, bytes] = {}
         #: how many `Output` of this assignment have been taken
         self._taken = 0
+        #: how many pieces at the front of what was written are the beginning of a line, which waits for its end: none or one
+        self._begun = 0
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - for the life of the process
         self.out, self.err = _Stream(self, STDOUT, sys.stdout), _Stream(self, STDERR, sys.stderr)
         sys.stdout, sys.stderr = self.out, self.err
@@ -53,7 +55,7 @@ class Recorder:
         """What is written from now on is this assignment's."""
         self._written.clear()
         self._published.clear()
-        self._size = self._taken = 0
+        self._size = self._taken = self._begun = 0
         self._seq = seq
 
     @property
@@ -93,7 +95,11 @@ class Recorder:
         return True
 
     def take(self) -> Output | None:
-        """What was written and not taken before; called by the control thread, which sends it."""
+        """What was written and not taken before; called by the control thread, which sends it.
+
+        The beginning of a line is kept back when there are whole ones before it: who reads the output of many engines would see it cut.
+        The next `take` has it, whether its end has come or not.
+        """
         if not self._written and not self._published:
             return None
         with self._lock:
@@ -101,7 +107,19 @@ class Recorder:
             if not pieces or not seq:
                 return None
             self._taken += 1
+            self._begun = 0
+            channel, content = pieces[-1]
+            whole, newline, begun = content.rpartition(b"\n")
+            if newline and begun and channel in (STDOUT, STDERR):
+                pieces[-1] = (channel, whole + newline)
+                self._written.appendleft((channel, begun.decode()))
+                self._begun = 1
             return Output(seq, pieces)
+
+    @property
+    def more(self) -> bool:
+        """Whether more was written and not taken than the beginning of a line."""
+        return len(self._written) > self._begun
 
     def end(self) -> tuple[list[Output], list[Piece], int]:
         """The assignment ends: messages to send before its result, what is to go with the result, and how many were sent in all."""

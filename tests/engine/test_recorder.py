@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mpicluster.config import CHUNK
 from mpicluster.engine.output import Recorder
 from mpicluster.wire.messages import DATA, DISPLAY, STDERR, STDOUT
 
@@ -45,6 +46,44 @@ def test_of_what_is_published_the_newest_is_sent(recorder):
     assert not recorder.publish("x", b"5")
     recorder.begin(2)
     assert recorder.end() == ([], [], 0)
+
+
+def test_the_beginning_of_a_line_waits_once_for_its_end(recorder):
+    recorder.begin(1)
+    recorder.out.write("one\ntwo\nth")
+    assert recorder.take().output == [(STDOUT, b"one\ntwo\n")]
+    assert not recorder.more
+    recorder.out.write("ree\nf")
+    assert recorder.more
+    assert recorder.take().output == [(STDOUT, b"three\n")]
+    assert recorder.take().output == [(STDOUT, b"f")]
+    recorder.out.write("our\nfünf")
+    assert recorder.take().output == [(STDOUT, b"our\n")]
+    assert recorder.end() == ([], [(STDOUT, "fünf".encode())], 4)
+    assert not recorder.more
+
+
+def test_a_bar_is_not_kept_back(recorder):
+    recorder.begin(1)
+    recorder.out.write("\r 10%")
+    assert recorder.take().output == [(STDOUT, b"\r 10%")]
+    recorder.out.write("\r 20%")
+    assert recorder.take().output == [(STDOUT, b"\r 20%")]
+    assert recorder.take() is None
+
+
+def test_chunks_end_with_lines(recorder):
+    recorder.begin(1)
+    line = "x" * 999 + "\n"
+    for _ in range(3 * CHUNK // 1000):
+        recorder.out.write(line[:500])
+        recorder.out.write(line[500:])
+    taken = 0
+    while recorder.more:
+        ((_, content),) = recorder.take().output
+        assert content.endswith(b"\n")
+        taken += len(content)
+    assert taken == 3 * CHUNK // 1000 * 1000
 
 
 def test_a_child_process_does_not_record(recorder, tmp_path):

@@ -17,6 +17,8 @@ def run(coroutine):
 
 
 async def until(condition):
+    """Others in the loop have their turn at least once: a task that was just made begins."""
+    await asyncio.sleep(0)
     while not condition():
         await asyncio.sleep(0)
 
