@@ -80,6 +80,8 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
         return None
     clusters: Engines = pyfuncitem._request.getfixturevalue("engines")
     values = {n: pyfuncitem.funcargs[n] for n in pyfuncitem._fixtureinfo.argnames if n != "comm"}
+    if "monkeypatch" in values:
+        pytest.fail("what is patched on engines would stay so: use pytest.MonkeyPatch.context() in the test's body")
     ranks = pyfuncitem.callspec.params["ranks"]
     try:
         clusters(ranks)[:].spmd(pyfuncitem.obj, **values).get(_LIMIT)

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpicluster import here
+from mpicluster.array.agreement import Failure, described, restored
 from mpicluster.array.layout import starts
 from mpicluster.errors import ArrayLost
 
@@ -91,23 +92,6 @@ def _nbytes(block: Array, sizes: Sequence[int]) -> int:
 
 def _pieces(raw: NDArray[np.uint8]) -> list[Any]:
     return [[raw[i : i + _GIB], MPI.BYTE] for i in range(0, raw.size, _GIB)]
-
-
-#: Exceptions that all ranks raise alike when one of them did.
-_SHARED: dict[str, type[Exception]] = {
-    e.__name__: e
-    for e in (
-        ValueError, TypeError, IndexError, KeyError, MemoryError, ImportError, OSError, FileNotFoundError, FileExistsError,
-        IsADirectoryError, NotADirectoryError, PermissionError, np.linalg.LinAlgError, FloatingPointError, OverflowError, RuntimeWarning,
-    )
-}  # fmt: skip
-
-
-def _described(error: Exception) -> tuple[str, tuple[Any, ...]]:
-    """An error's type, or the nearest that others can raise, and what to make it of: an OSError keeps its number and its file."""
-    name = next((c.__name__ for c in type(error).__mro__ if c.__name__ in _SHARED), type(error).__name__)
-    made = [os.fspath(a) if isinstance(a, os.PathLike) else a for a in error.__reduce__()[1]] if type(error).__name__ == name else []
-    return name, tuple(made) if made and all(isinstance(a, str | int) for a in made) else (str(error),)
 
 
 def _or_lost(method: Callable[P, T]) -> Callable[P, T]:
@@ -229,12 +213,10 @@ class Mesh:
 
         The block itself must not communicate.
         """
-        error: Exception | None = None
-        try:
+        failure = Failure()
+        with failure:
             yield
-        except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
-            error = e
-        self.settle(error)
+        self.settle(failure.error)
 
     def preparing(self, nbytes: int) -> AbstractContextManager[None]:
         """`together`, for what needs memory between messages: all ranks raise if one has too little. Its block must not communicate.
@@ -249,11 +231,10 @@ class Mesh:
         if self.agree(error is None):
             return
         who = int(self.fold(np.array([self.rank if error is not None else self.size]), np.minimum)[0])
-        said = self.tell(_described(error) if error is not None and self.rank == who else None, who)
+        said = self.tell(described(error) if error is not None and self.rank == who else None, who)
         if error is not None:
             raise error
-        name, arguments = said
-        raise _SHARED[name](*arguments) if name in _SHARED else RuntimeError(f"rank {who}: {name}: {', '.join(map(str, arguments))}")
+        raise restored(who, *said)
 
     @_or_lost
     def tell(self, value: Any, root: int = 0) -> Any:
@@ -431,9 +412,9 @@ class Mesh:
             parts = [shown[i] for i in range(self.size) if present is None or present[i]]
             return np.asarray(functools.reduce(op, parts), array.dtype)
         if array.nbytes < _SCATTERED_FROM or array.size < self.size:
-            result, error = self._fold_to_first(array, op, present, error)
-            self.bcast(result, 0)
-            self.settle(error)
+            failure = Failure(error)
+            result = self.bcast(self._fold_to_first(array, op, present, failure), 0)
+            self.settle(failure.error)
             return result
         sizes = [array.size * (i + 1) // self.size - array.size * i // self.size for i in range(self.size)]
         return self.allgather(self.fold_scatter(array.reshape(-1), op, sizes, present, error), sizes).reshape(array.shape)
@@ -447,10 +428,8 @@ class Mesh:
         self.comm.Allgather([mine, MPI.BYTE], [all_, MPI.BYTE])
         return np.ascontiguousarray(all_[:, :n]).reshape(-1).view(array.dtype).reshape(self.size, *array.shape), bool(all_[:, n].any())
 
-    def _fold_to_first(
-        self, array: Array, op: Operation, present: Sequence[bool] | None, error: Exception | None
-    ) -> tuple[Array, Exception | None]:
-        """The combination at rank 0, by a binomial tree, and anything elsewhere; and what went wrong here."""
+    def _fold_to_first(self, array: Array, op: Operation, present: Sequence[bool] | None, failure: Failure) -> Array:
+        """The combination at rank 0, by a binomial tree, and anything elsewhere. What goes wrong here is kept."""
         result, there = array, present is None or present[self.rank]
         with self.preparing(array.nbytes):
             come = np.empty_like(array)
@@ -464,13 +443,11 @@ class Mesh:
             other = self.rank + step
             if other < self.size and any(covered[other : min(other + step, self.size)]):
                 self.exchange([], [(other, come)])
-                try:
+                with failure:
                     result = np.asarray(op(result, come), array.dtype) if there else come.copy()
-                except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
-                    error = error or e
                 there = True
             step *= 2
-        return (result if self.rank == 0 else come), error
+        return result if self.rank == 0 else come
 
     def fold_scatter(
         self, array: Array, op: Operation, sizes: Sequence[int], present: Sequence[bool] | None = None, error: Exception | None = None
@@ -484,7 +461,7 @@ class Mesh:
         with self.preparing(array.nbytes):
             result, come = np.array(mine, order="C"), np.empty(mine.shape, mine.dtype)
             out = None if array.flags.c_contiguous else np.empty((max(sizes), *array.shape[1:]), array.dtype)
-        found = there[self.rank]
+        found, failure = there[self.rank], Failure(error)
         for distance in range(1, self.size):
             to, source = (self.rank + distance) % self.size, (self.rank - distance) % self.size
             part = array[bounds[to] : bounds[to + 1]]
@@ -495,12 +472,10 @@ class Mesh:
             if there[source]:
                 if not found:
                     result, come = come, result
-                try:
+                with failure:
                     result = op(result, come) if found else result
-                except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
-                    error = error or e
                 found = True
-        self.settle(error)
+        self.settle(failure.error)
         return np.asarray(result, array.dtype)
 
     def before(self, array: Array, op: Operation, present: Sequence[bool] | None = None) -> Array | None:

@@ -37,11 +37,9 @@ def _numbers(indices: Sequence[DistArray], lengths: Sequence[int]) -> DistArray:
         return np.asarray(result)
 
     hosted = [DistArray(i.mesh, i.layout, i.shape, blocks.host(i.local)) for i in indices]
-    divided = [i for i in hosted if not isinstance(i.layout, Replicated)]
-    if len({i.layout for i in hosted}) == 1:  # no message within
-        with hosted[0].mesh.preparing(sum(i.nbytes for i in divided)):
-            numbers = apply(number, *hosted)
-    else:
+    layouts = {i.layout for i in hosted}
+    stays = len(layouts) == 1 and Replicated() not in layouts  # else there may be messages within
+    with hosted[0].mesh.preparing(sum(i.nbytes for i in hosted) if stays else 0):
         numbers = apply(number, *hosted)
     return with_block_layout(numbers)
 

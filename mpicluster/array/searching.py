@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mpicluster.array import local as blocks
+from mpicluster.array.agreement import Failure
 from mpicluster.array.darray import DistArray, wrap
 from mpicluster.array.layout import Block, Replicated, block_sizes
 from mpicluster.array.limits import REPLICATED_UP_TO
@@ -75,13 +76,11 @@ def _extreme_index(x: Any, axis: int | None, keepdims: bool, name: str) -> DistA
     if isinstance(layout, Block) and layout.axis in axes:
         present = [n > 0 for n in layout.parts(x.shape, x.mesh.size)]
         pair = np.zeros(shape, [("value", data.dtype), ("index", np.int64)])
-        error: Exception | None = None
+        failure = Failure()
         if present[x.mesh.rank]:
-            try:
+            with failure:
                 pair["value"], pair["index"] = _extreme(x, data, axis, best)
-            except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
-                error = e
-        pair, layout = folded(x.mesh, pair, lambda a, b: _better(a, b, best), present, error)
+        pair, layout = folded(x.mesh, pair, lambda a, b: _better(a, b, best), present, failure.error)
         index = np.ascontiguousarray(pair["index"])
     else:
         index = np.asarray(best(data, axis=axis, keepdims=True), np.int64).reshape(layout.local_shape(shape, x.mesh.size, x.mesh.rank))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mpicluster.array import local as blocks
+from mpicluster.array.agreement import Failure
 from mpicluster.array.darray import DistArray, wrap
 from mpicluster.array.layout import Block, BlockCyclic, Layout, Replicated, Shape, block_sizes, default_layout, starts
 from mpicluster.array.limits import REPLICATED_UP_TO
@@ -74,16 +75,14 @@ def reduced(
         held = [layout.local_shape(x.shape, mesh.size, r) for r in range(mesh.size)]
         present = [builtins.all(local[a] for a in divided) for local in held]
     part: Host | None = None
-    error: Exception | None = None
+    failure = Failure()
     if present is None or present[mesh.rank]:
-        try:
+        with failure:
             part = np.asarray(blocks.host(reduce(x.local, axes)))
-        except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
-            error = e
     if part is None:
         one = blocks.like(x.local, np.ones((1,) * x.ndim, blocks.host(x.local).dtype))
         part = np.empty(shape, blocks.host(reduce(one, axes)).dtype)
-    block, layout = folded(mesh, part, op, present, error)
+    block, layout = folded(mesh, part, op, present, failure.error)
     result = DistArray(mesh, layout, shape, blocks.like(x.local, block))
     return result if keepdims else without_axes(result, axes)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mpicluster.array import limits
 from mpicluster.array import local as blocks
+from mpicluster.array.agreement import Failure
 from mpicluster.array.darray import DistArray
 from mpicluster.array.layout import Block, Replicated, Shape, block_sizes
 from mpicluster.array.mesh import Mesh
@@ -42,20 +43,17 @@ def alone(mesh: Mesh, work: Callable[[], T]) -> T | None:
     """
     ranks = mesh.on_host_of(0)
     result: T | None = None
-    error: Exception | None = None
+    failure = Failure()
     failed = np.zeros(1, np.uint8)
     if mesh.rank == 0:
-        try:
-            with _threads(ranks):
-                result = work()
-        except Exception as e:  # noqa: BLE001 - whatever it is, the others must hear of it
-            error = e
-            failed[0] = 1
+        with failure, _threads(ranks):
+            result = work()
+        failed[0] = failure.error is not None
         mesh.exchange([(peer, failed) for peer in range(1, mesh.size)], [])
     else:
         mesh.complete_patiently(mesh.post([], [(0, failed)]))
     if failed[0]:
-        mesh.settle(error)
+        mesh.settle(failure.error)
     return result
 
 

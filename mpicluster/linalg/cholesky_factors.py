@@ -13,7 +13,7 @@ from mpicluster.array.layout import Block, Layout, Replicated
 from mpicluster.array.mesh import Mesh
 from mpicluster.linalg.checks import LinAlgError, check_square, common_type, factor_type, operands
 from mpicluster.linalg.kernels import column_major, gemm, herk, potrf, trsm
-from mpicluster.linalg.panels import Panels, divided_axis, fan_out, handed, is_small, transposed, working_copy
+from mpicluster.linalg.panels import Panels, divided_axis, fan_out, first_of, handed, is_small, transposed, working_copy
 from mpicluster.linalg.stacks import of_whole, stacked
 from mpicluster.linalg.triangular import RightHandSides, panels_of, solve_by_rows, solve_triangular
 
@@ -109,7 +109,7 @@ def _rows_of_lower(mesh: Mesh, panels: Panels, block: Matrix) -> bool:
 
     def room(k: int, memory: Matrix) -> Matrix:
         rows = panels.rows(k)
-        return _first_of(memory, (rows.stop - rows.start, rows.stop), block.dtype)
+        return first_of(memory, (rows.stop - rows.start, rows.stop), block.dtype)
 
     def use(k: int, message: Matrix, part: slice) -> None:
         rows = panels.rows(k)
@@ -142,7 +142,7 @@ def _rows_of_upper(mesh: Mesh, panels: Panels, block: Matrix) -> bool:
 
     def room(k: int, memory: Matrix) -> Matrix:
         rows = panels.rows(k)
-        return _first_of(memory, (rows.stop - rows.start, panels.length - rows.start), block.dtype)
+        return first_of(memory, (rows.stop - rows.start, panels.length - rows.start), block.dtype)
 
     def use(k: int, message: Matrix, part: slice) -> None:
         panel, start = message.T, panels.rows(k).start
@@ -154,11 +154,6 @@ def _rows_of_upper(mesh: Mesh, panels: Panels, block: Matrix) -> bool:
     nbytes = panels.nb * panels.length * block.itemsize
     steps = fan_out(mesh, panels, range(panels.count), nbytes=nbytes, room=room, ready=ready, use=use)
     return all(_is_positive(message) for _, message in steps)
-
-
-def _first_of(memory: Matrix, shape: tuple[int, int], kind: np.dtype[Any]) -> Matrix:
-    """A matrix at the beginning of bytes."""
-    return memory[: shape[0] * shape[1] * kind.itemsize].view(kind).reshape(shape)
 
 
 def _is_positive(message: Matrix) -> bool:

@@ -47,13 +47,11 @@ def _eigen(x: Any, function: Any, divided: Any, *, vectors: bool) -> tuple[DistA
         return tuple(found) if vectors else (found,)
 
     if x.ndim > 2:
-        return tuple(as_kind(x, part) for part in stacked(x, of_block))
+        return stacked(x, of_block)
     if isinstance(x.layout, Replicated) or is_small(x):
         values, *rest = of_whole(x, of_block, Replicated())
-        rest = rest if isinstance(x.layout, Replicated) else [v.redistribute(Block(divided_axis(x))) for v in rest]
-    else:
-        values, *rest = divided(x, kind, of_block)
-    return tuple(as_kind(x, part) for part in (values, *rest))
+        return values, *(v if isinstance(x.layout, Replicated) else v.redistribute(Block(divided_axis(x))) for v in rest)
+    return tuple(as_kind(x, part) for part in divided(x, kind, of_block))
 
 
 def _hermitian(x: DistArray, kind: np.dtype[Any], *, vectors: bool) -> tuple[DistArray, ...]:

@@ -44,10 +44,7 @@ class HouseholderQR:
             return self._of_panel(k, message).message
 
         def room(k: int, memory: Matrix) -> Matrix:
-            place = panels.rows(k)
-            rows = self.rows - place.start
-            width = min(rows, place.stop - place.start)
-            return message_of(memory, rows, width, block.dtype)
+            return message_of(memory, *self._size(k), block.dtype)
 
         def use(k: int, message: Matrix, part: slice) -> None:
             self._from_message(k, message).apply(x[panels.rows(k).start :, part], inverse=True)
@@ -63,10 +60,13 @@ class HouseholderQR:
         #: by which rows of R are divided, and columns of Q multiplied, so that the diagonal of R is not negative
         self._phases = phases(mesh.fold(diagonal, np.add))
 
-    def _from_message(self, k: int, message: Matrix) -> Reflectors:
+    def _size(self, k: int) -> tuple[int, int]:
+        """How many rows the reflections of a panel have, and how many there are."""
         place = self._panels.rows(k)
-        rows = self.rows - place.start
-        return Reflectors(rows, min(rows, place.stop - place.start), self._block.dtype, message)
+        return self.rows - place.start, min(self.rows, place.stop) - place.start
+
+    def _from_message(self, k: int, message: Matrix) -> Reflectors:
+        return Reflectors(*self._size(k), self._block.dtype, message)
 
     def _of_panel(self, k: int, message: Matrix | None = None) -> Reflectors:
         return Reflectors.of(self._block.T[self._panels.rows(k).start :, self._panels.mine(k)], self._tau[k], message)
@@ -97,8 +97,7 @@ class HouseholderQR:
         order = range(-(-self.steps // panels.nb) - 1, -1, -1)
 
         def make(k: int, memory: NDArray[np.uint8]) -> Reflectors:
-            start = panels.rows(k).start
-            message = message_of(memory, self.rows - start, min(self.rows - start, self._panels.rows(k).stop - start), block.dtype)
+            message = message_of(memory, *self._size(k), block.dtype)
             return self._of_panel(k, message) if panels.owner(k) == panels.rank else self._from_message(k, message)
 
         for k, reflectors, pending in from_each(mesh, order, nbytes=self._longest, owner=panels.owner, make=make):

@@ -11,8 +11,9 @@ from mpicluster.array.darray import DistArray
 from mpicluster.array.layout import Replicated
 from mpicluster.array.manipulation import expand_dims, squeeze
 from mpicluster.linalg.checks import LinAlgError, common_type, operands
+from mpicluster.linalg.panels import adjoint
 from mpicluster.linalg.products import matmul
-from mpicluster.linalg.singular import hermitian, svd
+from mpicluster.linalg.singular import svd
 
 __all__ = ["lstsq"]
 
@@ -56,7 +57,7 @@ def lstsq(a: Any, b: Any, rcond: float | None = None) -> tuple[DistArray, DistAr
     with np.errstate(divide="ignore"):
         inverse = np.where(kept, 1 / values, 0).astype(values.dtype)[:, np.newaxis]
     with a.mesh.preparing(a.nbytes):
-        u, vh = hermitian(u), hermitian(vh)
+        u, vh = adjoint(u), adjoint(vh)
     projected = matmul(u, right)
     with a.mesh.preparing(right.nbytes):
         projected = names["multiply"](projected, DistArray(a.mesh, Replicated(), inverse.shape, inverse))

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpicluster.array import local as blocks
+from mpicluster.array.agreement import Failure
 from mpicluster.array.darray import DistArray
 from mpicluster.array.layout import Block, Replicated, block_sizes, starts
 from mpicluster.array.limits import GATHERED_UP_TO, REPLICATED_UP_TO
@@ -169,7 +170,7 @@ def _whole(a: DistArray, b: DistArray, rows: Sizes | None) -> DistArray:
             return _rows(a, b, rows).replicate()
         return DistArray(mesh, Replicated(), (a.shape[0], b.shape[1]), _multiplied(a.local, b.local))
     a, b = _by_inner(a, b)
-    with mesh.preparing(a.nbytes + b.nbytes):
+    with mesh.preparing(_nbytes(a, b)):
         part = _multiplied(a.local, b.local)
     return DistArray(mesh, Replicated(), (a.shape[0], b.shape[1]), mesh.fold(part, np.add))
 
@@ -195,7 +196,7 @@ def _across(mesh: Mesh, a: DistArray, b: DistArray) -> Matrix:
         block_bytes = (a.size + a.shape[0] * b.shape[1]) // mesh.size * a.itemsize
         if b.nbytes > max(_GATHERED_ANYWAY, min(block_bytes // 2, GATHERED_UP_TO)):
             return _ring(mesh, a.local, b)
-    with mesh.preparing(b.nbytes if _axis(b) is not None else 0):
+    with mesh.preparing(_nbytes(a, b) if _axis(b) is not None else 0):
         out = np.empty((len(a.local), b.shape[1]), a.dtype)
     multiply(a.local, b.replicate().local, out)
     return out
@@ -210,7 +211,7 @@ def _ring(mesh: Mesh, a: Matrix, b: DistArray) -> Matrix:
     with mesh.preparing(b.nbytes):
         out = np.empty((len(a), n), a.dtype)
         spare = [np.empty(room, a.dtype) for _ in range(min(2, mesh.size - 1))]
-    error: Exception | None = None
+    failure = Failure()
     owner, before, after = mesh.rank, (mesh.rank - 1) % mesh.size, (mesh.rank + 1) % mesh.size
     for step in range(mesh.size):
         part = slice(bounds[owner], bounds[owner + 1])
@@ -222,16 +223,14 @@ def _ring(mesh: Mesh, a: Matrix, b: DistArray) -> Matrix:
             coming = spare[step % len(spare)][: shape[0] * shape[1]].reshape(shape[::-1] if flipped else shape)
             pending = mesh.post([(before, current)], [(after, coming)])
         moving = current.T if flipped else current
-        try:
+        with failure:
             if axis == 0:
                 multiply(a[:, part], moving, out, accumulate=step > 0, pending=pending)
             else:
                 multiply(a, moving, out[:, part], pending=pending)
-        except Exception as e:  # noqa: BLE001 - the others wait for what it passes on
-            error = e
         mesh.complete(pending)
         current = coming
-    mesh.settle(error)
+    mesh.settle(failure.error)
     return out
 
 
@@ -264,26 +263,24 @@ def _scattered(mesh: Mesh, a: DistArray, b: DistArray, sizes: Sizes) -> Matrix:
     bounds, n = starts(sizes), b.shape[1]
     if mesh.size == 1:
         return _multiplied(a.local, b.local)
-    with mesh.preparing(a.nbytes + b.nbytes):
+    with mesh.preparing(_nbytes(a, b)):
         total = np.empty((sizes[mesh.rank], n), a.dtype)
         come = np.empty_like(total)
         spare = [np.empty((max(sizes), n), a.dtype) for _ in range(2)]
-    error: Exception | None = None
+    failure = Failure()
     pending: list[MPI.Request] = []
     for step, distance in enumerate((*range(1, mesh.size), 0)):
         to, source = (mesh.rank + distance) % mesh.size, (mesh.rank - distance) % mesh.size
         part = spare[step % 2][: sizes[to]]
-        try:
+        with failure:
             multiply(a.local[bounds[to] : bounds[to + 1]], b.local, part, pending=pending)
-        except Exception as e:  # noqa: BLE001 - the others wait for what it passes on
-            error = e
         mesh.complete(pending)
-        if distance == 2 or (distance == 0 and mesh.size == 2):
+        if step == 1:  # what has come is the first
             total, come = come, total
-        elif distance != 1:
+        elif step > 1:
             total += come
         if distance:
             pending = mesh.post([(to, part)], [(source, come)])
-    mesh.settle(error)
+    mesh.settle(failure.error)
     total += part
     return total

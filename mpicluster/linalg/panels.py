@@ -10,6 +10,7 @@ date what they have of the panels to come.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,14 +20,17 @@ from numpy.typing import NDArray
 from mpicluster.array import local as blocks
 from mpicluster.array.darray import DistArray
 from mpicluster.array.layout import Block, BlockCyclic, BlockCyclic2D, Layout, default_layout
+from mpicluster.array.manipulation import matrix_transpose
 from mpicluster.array.mesh import MPI, Mesh
 
 __all__ = [
     "SMALL",
     "Panels",
+    "adjoint",
     "are_few",
     "divided_axis",
     "fan_out",
+    "first_of",
     "handed",
     "indices_of",
     "is_small",
@@ -147,6 +151,13 @@ def transposed(x: DistArray) -> DistArray:
     return DistArray(x.mesh, layout, x.shape[::-1], x.local.T)
 
 
+def adjoint(x: DistArray) -> DistArray:
+    """The conjugate transposed of a matrix, or of each of a stack, in the layout of the other axis. No message, but from a 2-D grid."""
+    turned = matrix_transpose(x)
+    block = blocks.host(turned.local)
+    return turned if block.dtype.kind != "c" else DistArray(x.mesh, turned.layout, turned.shape, blocks.like(turned.local, block.conj()))
+
+
 def rows_of(x: DistArray, panels: Panels, kind: np.dtype[Any]) -> Matrix:
     """The rows of a matrix that this rank has as panels, in C order: not to be written to. At most size - 1 messages each way."""
     return _rows(x, panels, kind, copy=False)
@@ -167,6 +178,11 @@ def _rows(x: DistArray, panels: Panels, kind: np.dtype[Any], *, copy: bool) -> M
         result = np.empty(block.shape, kind)
         blocks.copy_into(result, block)
     return result
+
+
+def first_of(memory: NDArray[np.uint8], shape: tuple[int, ...], kind: np.dtype[Any]) -> Matrix:
+    """An array in C order at the beginning of bytes."""
+    return memory[: math.prod(shape) * kind.itemsize].view(kind).reshape(shape)
 
 
 def handed(values: Matrix, message: Matrix | None) -> Matrix:

@@ -14,20 +14,14 @@ from mpicluster.array.layout import Block
 from mpicluster.linalg.cholesky_factors import solve_positive
 from mpicluster.linalg.householder import HouseholderQR, panels_of_columns
 from mpicluster.linalg.multiplication import product
-from mpicluster.linalg.panels import transposed, working_copy
-from mpicluster.linalg.spectrum import adjoint
+from mpicluster.linalg.norms import vector_norm
+from mpicluster.linalg.panels import adjoint, transposed, working_copy
 
 __all__ = ["polar"]
 
 Matrix = NDArray[Any]
 #: Up to this weight, an iteration is done by Cholesky factors: I + c X^H X has no larger condition number.
 _BY_CHOLESKY_UP_TO = 100
-
-
-def _frobenius(x: DistArray) -> float:
-    """The Frobenius norm of a divided array. One fold of a number."""
-    square = sum(float(np.vdot(row, row).real) for row in blocks.host(x.local))
-    return math.sqrt(float(x.mesh.fold(np.array([square]), np.add)[0]))
 
 
 def polar(a: DistArray) -> tuple[DistArray, DistArray, bool]:
@@ -45,7 +39,7 @@ def polar(a: DistArray) -> tuple[DistArray, DistArray, bool]:
     Memory: about eight times that of ``a`` / p.
     """
     n, eps = a.shape[0], float(np.finfo(a.dtype).eps)
-    size = _frobenius(a)
+    size = float(vector_norm(a))
     if size == 0:
         return _identity(a), a, True
     x = DistArray(a.mesh, a.layout, a.shape, a.local / np.asarray(size, a.local.real.dtype))
@@ -54,7 +48,7 @@ def polar(a: DistArray) -> tuple[DistArray, DistArray, bool]:
         wa, wb, wc = _weights(low)
         low = min(1.0, low * (wa + wb * low * low) / (1 + wc * low * low))
         x = _by_cholesky(x, wa, wb, wc) if wc <= _BY_CHOLESKY_UP_TO else _by_qr(x, wa, wb, wc)
-    unitary = abs(_frobenius(x) ** 2 - n) <= 100 * n * eps
+    unitary = abs(float(vector_norm(x)) ** 2 - n) <= 100 * n * eps
     h = product(adjoint(x), a).redistribute(a.layout)
     return x, _combined(h, 0.5, adjoint(h), 0.5), unitary
 

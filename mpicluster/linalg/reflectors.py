@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mpicluster.array.mesh import MPI, Mesh
 from mpicluster.linalg.kernels import gemm, herk, trsm
+from mpicluster.linalg.panels import first_of
 
 __all__ = ["Reflectors", "from_each", "message_of", "phases"]
 
@@ -129,4 +130,4 @@ def from_each(
 
 def message_of(memory: NDArray[np.uint8], rows: int, k: int, kind: np.dtype[Any]) -> NDArray[Any]:
     """The message of k reflections of so many rows, at the beginning of bytes."""
-    return memory[: (rows + k) * k * kind.itemsize].view(kind)
+    return first_of(memory, ((rows + k) * k,), kind)

@@ -14,12 +14,12 @@ from mpicluster.array.layout import Block, Replicated
 from mpicluster.array.operands import replicated
 from mpicluster.linalg.checks import check_matrix, common_type, operands, real_type
 from mpicluster.linalg.multiplication import as_kind
-from mpicluster.linalg.panels import divided_axis, is_small
+from mpicluster.linalg.panels import adjoint, divided_axis, is_small
 from mpicluster.linalg.products import matmul
 from mpicluster.linalg.stacks import of_whole, stacked
 from mpicluster.linalg.triplets import triplets
 
-__all__ = ["SVDResult", "hermitian", "matrix_rank", "pinv", "svd", "svdvals"]
+__all__ = ["SVDResult", "matrix_rank", "pinv", "svd", "svdvals"]
 
 Matrix = NDArray[Any]
 
@@ -30,13 +30,6 @@ class SVDResult(NamedTuple):
     U: DistArray
     S: DistArray
     Vh: DistArray
-
-
-def hermitian(x: DistArray) -> DistArray:
-    """The conjugate of the transposed."""
-    turned = manipulation.matrix_transpose(x)
-    conj: Any = vars(elementwise)["conj"]
-    return conj(turned) if np.dtype(x.dtype).kind == "c" else turned
 
 
 def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
@@ -72,18 +65,17 @@ def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
         return tuple(np.linalg.svd(block.astype(kind, copy=False), full_matrices=full_matrices))
 
     if x.ndim > 2:
-        return SVDResult(*(as_kind(x, part) for part in stacked(x, of_block)))
+        return SVDResult(*stacked(x, of_block))
     if isinstance(x.layout, Replicated) or is_small(x) or not x.size:
         u, s, vh = of_whole(x, of_block, Replicated())
         if not isinstance(x.layout, Replicated):
             u, vh = u.redistribute(Block(0)), vh.redistribute(Block(divided_axis(x)))
-    else:
-        found = triplets(x, kind, complete=full_matrices)
-        assert found.u is not None
-        assert found.vh is not None
-        u, vh = (_laid(part, axis) for part, axis in ((found.u, 0), (found.vh, divided_axis(x))))
-        s = replicated(x.mesh, found.s)
-    return SVDResult(as_kind(x, u), as_kind(x, s), as_kind(x, vh))
+        return SVDResult(u, s, vh)
+    found = triplets(x, kind, complete=full_matrices)
+    assert found.u is not None
+    assert found.vh is not None
+    parts = _laid(found.u, 0), replicated(x.mesh, found.s), _laid(found.vh, divided_axis(x))
+    return SVDResult(*(as_kind(x, part) for part in parts))
 
 
 def _laid(x: DistArray, axis: int) -> DistArray:
@@ -101,12 +93,10 @@ def svdvals(x: Any, /) -> DistArray:
         return (np.linalg.svd(block.astype(kind, copy=False), compute_uv=False),)
 
     if x.ndim > 2:
-        values = stacked(x, of_block)[0]
-    elif isinstance(x.layout, Replicated) or is_small(x) or not x.size:
-        values = of_whole(x, of_block, Replicated())[0]
-    else:
-        values = replicated(x.mesh, triplets(x, kind, vectors=False).s)
-    return as_kind(x, values)
+        return stacked(x, of_block)[0]
+    if isinstance(x.layout, Replicated) or is_small(x) or not x.size:
+        return of_whole(x, of_block, Replicated())[0]
+    return as_kind(x, replicated(x.mesh, triplets(x, kind, vectors=False).s))
 
 
 def _cut(s: DistArray, shape: tuple[int, ...], rtol: Any) -> DistArray:
@@ -142,7 +132,7 @@ def pinv(x: Any, /, *, rtol: Any = None) -> DistArray:
         inverse = names["where"](kept, names["reciprocal"](names["where"](kept, s, ones_like(s))), zeros_like(s))
     kind = common_type(x)
     with x.mesh.preparing(x.nbytes):
-        scaled, turned = names["multiply"](hermitian(vh), manipulation.expand_dims(_as(inverse, kind), axis=-2)), hermitian(u)
+        scaled, turned = names["multiply"](adjoint(vh), manipulation.expand_dims(_as(inverse, kind), axis=-2)), adjoint(u)
     return matmul(scaled, turned)
 
 

@@ -116,14 +116,10 @@ class SparseRows:
             ranks have different numbers of columns, or types; on all ranks.
         """
         mesh = as_mesh(comm)
-        problem: Exception | None = None
-        try:
+        with mesh.together():
             rows = sparse.csr_array(rows)
             if rows.ndim != 2:
-                problem = ValueError(f"rows of a matrix have two dimensions, not the shape {rows.shape}")
-        except Exception as e:  # noqa: BLE001 - the others must hear of it
-            problem = e
-        mesh.settle(problem)
+                raise ValueError(f"rows of a matrix have two dimensions, not the shape {rows.shape}")
         said = mesh.gather_ints(*rows.shape, hash_of(rows.dtype))
         if len(set(said[:, 1].tolist())) > 1:
             raise ValueError(f"ranks have rows with different numbers of columns: {', '.join(map(str, said[:, 1].tolist()))}")

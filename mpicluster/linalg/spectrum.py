@@ -14,21 +14,14 @@ from mpicluster.linalg.alone import alone, fits, gathered, scattered, told
 from mpicluster.linalg.checks import LinAlgError, real_type
 from mpicluster.linalg.cuppen import divided_eigenvectors
 from mpicluster.linalg.lapack import eigenpairs, tridiagonal_values
-from mpicluster.linalg.panels import Panels, rows_of, transposed, working_copy
+from mpicluster.linalg.panels import Panels, adjoint, rows_of, transposed, working_copy
 from mpicluster.linalg.tridiagonal import Tridiagonal
 
-__all__ = ["adjoint", "divided_eigenpairs", "scaled"]
+__all__ = ["divided_eigenpairs", "scaled"]
 
 Matrix = NDArray[Any]
 #: Rows of a panel, at most: what is done column by column grows with them.
 _WIDTH = 32
-
-
-def adjoint(x: DistArray) -> DistArray:
-    """The conjugate transposed of a matrix, in the layout of the other axis. No message."""
-    flipped = transposed(x)
-    block = blocks.host(flipped.local)
-    return flipped if block.dtype.kind != "c" else DistArray(x.mesh, flipped.layout, flipped.shape, block.conj())
 
 
 def scaled(x: DistArray, kind: np.dtype[Any], what: str) -> tuple[DistArray, float]:

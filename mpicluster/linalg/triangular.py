@@ -16,7 +16,7 @@ from mpicluster.array.operands import block_for
 from mpicluster.array.redistribute import redistribute
 from mpicluster.linalg.checks import LinAlgError, check_square, common_type, factor_type, operands
 from mpicluster.linalg.kernels import gemm, trsm
-from mpicluster.linalg.panels import Panels, fan_out, handed, is_small, rows_of, transposed
+from mpicluster.linalg.panels import Panels, fan_out, first_of, handed, is_small, rows_of, transposed
 from mpicluster.linalg.stacks import alike
 
 __all__ = [
@@ -59,8 +59,7 @@ def substitute(
 
     def room(k: int, memory: Matrix) -> Matrix:
         rows = panels.rows(k)
-        shape = rows.stop - rows.start, width(k)
-        return memory[: shape[0] * shape[1] * b.itemsize].view(b.dtype).reshape(shape)
+        return first_of(memory, (rows.stop - rows.start, width(k)), b.dtype)
 
     def ready(k: int, message: Matrix | None) -> Matrix:
         own = panels.mine(k)

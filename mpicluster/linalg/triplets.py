@@ -15,10 +15,10 @@ from mpicluster.linalg.checks import real_type
 from mpicluster.linalg.kernels import column_major
 from mpicluster.linalg.lapack import singular_triplets
 from mpicluster.linalg.multiplication import product
-from mpicluster.linalg.panels import transposed
+from mpicluster.linalg.panels import adjoint, transposed
 from mpicluster.linalg.polar import polar
 from mpicluster.linalg.qr_factors import divided_qr, is_tall, rows_of_block
-from mpicluster.linalg.spectrum import adjoint, divided_eigenpairs, scaled
+from mpicluster.linalg.spectrum import divided_eigenpairs, scaled
 from mpicluster.linalg.tsqr import TallQR
 
 __all__ = ["Triplets", "triplets"]

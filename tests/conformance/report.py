@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import date
 from pathlib import Path
 from xml.etree import ElementTree
@@ -43,11 +43,11 @@ def page(xml: Path, suite: Path, version: str, examples: str) -> str:
     """The whole page."""
     cases = list(ElementTree.parse(xml).iter("testcase"))
     count: dict[str, Counter[str]] = {}
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     failed = []
     for case in cases:
         count.setdefault(part(case), Counter())[outcome(case)] += 1
-        seconds[part(case)] += float(case.get("time", 0))  # type: ignore[assignment]
+        seconds[part(case)] += float(case.get("time", 0))
         if outcome(case) == "failed":
             failed.append(f"{part(case)}::{case.get('name')}")
     total = sum(count.values(), Counter())

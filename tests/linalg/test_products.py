@@ -94,9 +94,14 @@ def test_matmul_with_numpy_arrays_operators_and_views(comm):
     same(x, a @ b)
 
 
-def test_large_blocks_go_round_a_ring(comm, monkeypatch):
-    monkeypatch.setattr(multiplication, "_GATHERED_ANYWAY", 0)
-    monkeypatch.setattr(multiplication, "_PIECE", 3)
+def test_large_blocks_go_round_a_ring(comm):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiplication, "_GATHERED_ANYWAY", 0)
+        patch.setattr(multiplication, "_PIECE", 3)
+        go_round_a_ring(comm)
+
+
+def go_round_a_ring(comm):
     p = comm.size
     shapes = [((12, 11, 10), "float64"), ((5, 4, 3), "complex64"), ((3, 9, 2), "int32"), ((2, 3, 9), "bool")]
     for (m, k, n), kind in shapes:
@@ -143,16 +148,17 @@ def test_where_a_product_lies_and_what_it_costs(comm):
         same(product, a @ b)
 
 
-def test_replicated_operands_share_much_work(comm, monkeypatch):
-    monkeypatch.setattr(multiplication, "_SHARED_FROM", 1)
+def test_replicated_operands_share_much_work(comm):
     a, b = values((9, 4)), values((4, 5))
-    result = xp.matmul(a, b)
-    assert result.layout == xp.Replicated()
-    same(result, a @ b)
-    monkeypatch.setattr(multiplication, "REPLICATED_UP_TO", 8)
-    result = xp.matmul(a, b)
-    assert result.layout == xp.Block(0)
-    same(result, a @ b)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiplication, "_SHARED_FROM", 1)
+        result = xp.matmul(a, b)
+        assert result.layout == xp.Replicated()
+        same(result, a @ b)
+        patch.setattr(multiplication, "REPLICATED_UP_TO", 8)
+        result = xp.matmul(a, b)
+        assert result.layout == xp.Block(0)
+        same(result, a @ b)
 
 
 def test_matmul_of_stacks(comm):

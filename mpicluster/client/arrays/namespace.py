@@ -6,6 +6,7 @@ import importlib
 import itertools
 from collections import namedtuple
 from collections.abc import Callable, Iterable
+from inspect import Signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,7 +133,7 @@ class RemoteNamespace:
         if name in _TYPES:
             value: Any = np.dtype(name)
         elif name in _LOCAL:
-            value = _on_types(name, _LOCAL[name])
+            value = _Function(name, _on_types(_LOCAL[name]), "here")
         elif name in _VALUES:
             value = _VALUES[name]
         elif name in names._HOMES or name in names._LINALG:
@@ -149,11 +150,7 @@ class RemoteNamespace:
     # -- calls ---------------------------------------------------------------------------------------------------------------------
 
     def _function(self, name: str) -> Callable[..., Any]:
-        def function(*args: Any, **kwargs: Any) -> Any:
-            return self._call(name, args, kwargs)
-
-        function.mpicluster_name = name  # type: ignore[attr-defined]
-        return _described(function, name, "for arrays on engines")
+        return _Function(name, lambda *args, **kwargs: self._call(name, args, kwargs), "for arrays on engines")
 
     def _method(self, target: RemoteObject, name: str) -> Callable[..., Any]:
         return lambda *args, **kwargs: self._call(f".{name}", (target, *args), kwargs)
@@ -288,25 +285,36 @@ def _gathered(obj: Any) -> Any:
     return [_gathered(v) for v in obj] if isinstance(obj, list | tuple) else obj
 
 
-def _on_types(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+class _Function:
+    """A function under its name. Its signature and its description, those of `mpicluster.array`, are read when somebody asks for them."""
+
+    def __init__(self, name: str, call: Callable[..., Any], where: str) -> None:
+        self.mpicluster_name = name
+        self.__name__ = self.__qualname__ = name.rpartition(".")[2]
+        self._call = call
+        self._where = where
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<function rc.xp.{self.mpicluster_name}>"
+
+    @property
+    def __signature__(self) -> Signature | None:
+        known = described(self.mpicluster_name)
+        return None if known is None else known.signature
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        known = described(self.mpicluster_name)
+        said = f"`mpicluster.array.{self.mpicluster_name}`, {self._where}."
+        return said if known is None else f"{said}\n\n{known.doc}"
+
+
+def _on_types(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of types that takes arrays for their types."""
-
-    def on_types(*args: Any, **kwargs: Any) -> Any:
-        return function(*(a.dtype if isinstance(a, RemoteArray) else a for a in args), **kwargs)
-
-    return _described(on_types, name, "here")
-
-
-def _described(function: Any, name: str, where: str) -> Callable[..., Any]:
-    """A function under its name, with the signature and the description that it has in `mpicluster.array`."""
-    function.__name__ = function.__qualname__ = name.rpartition(".")[2]
-    function.__doc__ = f"`mpicluster.array.{name}`, {where}."
-    known = described(name)
-    if known is not None:
-        function.__signature__ = known.signature
-        function.__doc__ += f"\n\n{known.doc}"
-    result: Callable[..., Any] = function
-    return result
+    return lambda *args, **kwargs: function(*(a.dtype if isinstance(a, RemoteArray) else a for a in args), **kwargs)
 
 
 def _with_metas(value: Any) -> Any:
