@@ -18,9 +18,11 @@ from mpicluster.array.layout import Part, Runs
 
 __all__ = ["as_numbers", "check_kind", "copy_into", "host", "like", "namespace", "numpy_namespace", "pick", "place", "placed", "put"]
 
-#: A square of so many rows and columns of doubles, twice, fits the first cache.
-_TILE = 32
-#: Copies in the other order of memory are done by tiles from so many elements on.
+#: A copy in the other order of memory is done by tiles of so many rows and columns ...
+_TILE = 512
+#: ... or less rows: of those whose addresses differ by a multiple of a page, only a few have their lines in the first cache at once.
+_PAGE, _FEWEST = 4096, 16
+#: Such copies are done by tiles from so many elements on.
 _TILED_FROM = 1 << 14
 #: Up to so many rectangles are copied one by one; more are picked by lists of indices.
 _MOST_RECTANGLES = 512
@@ -75,16 +77,16 @@ def as_numbers(value: Any, dtype: Any = None, *, copy: bool | None = None) -> np
 
 
 def copy_into(target: np.ndarray[Any, Any], source: np.ndarray[Any, Any]) -> None:
-    """``target[...] = source``, for equal shapes. Where one is in the other's opposite order of memory, by tiles: 4 times as fast."""
+    """``target[...] = source``, for equal shapes. Where one is in the other's opposite order of memory, by tiles: 2 to 4 times as fast."""
     if source.ndim != 2 or source.size < _TILED_FROM or (source.strides[0] > source.strides[1]) == (target.strides[0] > target.strides[1]):
         target[...] = source
         return
+    if source.strides[0] < source.strides[1]:
+        source, target = source.T, target.T
     rows, columns = source.shape
-    wide = 16 * _TILE
-    for i, j in itertools.product(range(0, rows, wide), range(0, columns, wide)):  # so that the inner tiles share pages
-        for a in range(i, min(i + wide, rows), _TILE):
-            for b in range(j, min(j + wide, columns), _TILE):
-                target[a : a + _TILE, b : b + _TILE] = source[a : a + _TILE, b : b + _TILE]
+    step = max(_FEWEST, min(_TILE, _FEWEST * _PAGE // math.gcd(source.strides[0], _PAGE)))
+    for i, j in itertools.product(range(0, rows, step), range(0, columns, _TILE)):
+        target[i : i + step, j : j + _TILE] = source[i : i + step, j : j + _TILE]
 
 
 def _rectangles(runs: tuple[Runs, ...]) -> int:

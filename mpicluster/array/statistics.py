@@ -50,6 +50,8 @@ __all__ = [
 
 Axis = int | Sequence[int] | None
 Host = np.ndarray[Any, Any]
+#: All elements of a block are summed as rows of so many, by BLAS, if there are so many rows.
+_ROW, _ROWS = 2048, 32
 
 
 def reduced(
@@ -131,11 +133,35 @@ def _plain(
     """By the function of this name of the blocks' namespace."""
     x = as_dist(x, mesh_of(x))
     function = getattr(blocks.namespace(x.local), name)
-    return reduced(x, axis, keepdims, lambda block, axes: function(block, axis=axes, keepdims=True, **options), op, empty=empty)
+
+    def reduce(block: Any, axes: tuple[int, ...]) -> Any:
+        total = _total(block) if name == "sum" and len(axes) == block.ndim and options.get("dtype") in (None, block.dtype) else None
+        return function(block, axis=axes, keepdims=True, **options) if total is None else total
+
+    return reduced(x, axis, keepdims, reduce, op, empty=empty)
+
+
+def _total(block: Any) -> Host | None:
+    """The sum of all elements by a matrix-vector product, which reads memory as fast as it can be read, while NumPy's sum must compute.
+
+    None where that is not to be had, and where the sum is not finite: NumPy knows of what to warn.
+    """
+    contiguous = type(block) is np.ndarray and block.dtype == np.float64 and (block.flags.c_contiguous or block.flags.f_contiguous)
+    if not contiguous or block.size < _ROW * _ROWS:
+        return None
+    flat, whole = block.ravel(order="K"), block.size // _ROW * _ROW
+    with np.errstate(all="ignore"):
+        total = np.add.reduce(flat[:whole].reshape(-1, _ROW) @ np.ones(_ROW)) + np.add.reduce(flat[whole:])
+    return np.full((1,) * block.ndim, total) if math.isfinite(total) else None
 
 
 def sum(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> DistArray:  # noqa: A001 - its name in the standard
-    """The sum over axes, all by default; integers are summed as int64 or uint64. 0 for no elements. One fold of the size of the result."""
+    """The sum over axes, all by default; integers are summed as int64 or uint64. 0 for no elements. One fold of the size of the result.
+
+    Error, relative to the sum of ``|x|``: at most about ``(2048 + log2(n)) eps`` for n elements of type float64 that are all summed, and by
+    far less as a rule: partial sums are of a row of 2048; for others that of NumPy's pairwise sums (Higham, Accuracy and Stability of
+    Numerical Algorithms, 2nd edition, section 4.2).
+    """
     return _plain(x, axis, keepdims, "sum", np.add, dtype=dtype)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from unittest.mock import patch
 
 import array_api_strict
@@ -69,6 +70,27 @@ def test_a_variance_is_exact_far_from_zero(comm):
     """Relative error below kappa u, kappa = mean / deviation = 5e8, where the sum of squares less that of the sum has no digit left."""
     values = 1e9 + np.arange(1000) % 7
     np.testing.assert_allclose(float(xp.var(xp.asarray(values))), np.var(np.arange(1000) % 7), rtol=5e8 * 2.0**-53)
+
+
+def test_large_sums_are_as_exact_as_documented_and_warn_as_numpy_does(comm):
+    n = 70_001 * comm.size
+    values = np.random.default_rng(5).standard_normal((n, 3)) * 10.0 ** np.arange(-8, 10, 6)
+    bound = (2048 + np.log2(values.size)) * np.finfo(float).eps * np.abs(values).sum()
+    for layout in (xp.Block(0), xp.BlockCyclic(0, 7), xp.Replicated()):
+        x = xp.asarray(values, layout=layout)
+        for each in (x, x.T, x[:, ::2]):
+            exact = math.fsum(np.asarray(each).ravel())
+            assert abs(float(xp.sum(each)) - exact) <= bound
+            assert abs(float(xp.mean(each)) - exact / each.size) <= bound / each.size
+            assert xp.sum(each, keepdims=True).shape == (1, 1)
+    assert xp.sum(x, dtype=xp.float32).dtype == np.float32
+    for special, kind in ((np.inf, "inf"), (-np.inf, "-inf"), (np.nan, "nan"), (-0.0, "0.0")):
+        flat = np.full(n, -0.0)
+        flat[n // 2] = special
+        assert str(float(xp.sum(xp.asarray(flat)))) == kind == str(float(flat.sum()))
+    huge = xp.full(n, 1e308)
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        assert float(xp.sum(huge)) == np.inf
 
 
 def test_types_of_sums(comm):
