@@ -20,16 +20,17 @@ ALLOWED = {
     "error": {"errors"},
     "gone": set(),
     "ids": {"errors"},
+    "buffers": set(),
     "config": set(),
     "here": set(),
     "selector": set(),
     "wire": GROUND,
-    "serial": GROUND,
+    "serial": GROUND | {"buffers"},
     "hub": GROUND | {"wire", "selector"},
-    "engine": GROUND | {"wire", "serial", "selector", "array"},
-    "array": GROUND | {"here", "linalg"},  # these two are one part
-    "linalg": GROUND | {"here", "array"},
-    "client": GROUND | {"wire", "serial", "selector", "tracebacks", "array"},  # of arrays: names and layouts, see below
+    "engine": GROUND | {"wire", "serial", "selector", "array", "buffers"},
+    "array": GROUND | {"here", "linalg", "buffers"},  # these two are one part
+    "linalg": GROUND | {"here", "array", "buffers"},
+    "client": GROUND | {"wire", "serial", "selector", "tracebacks", "array", "buffers"},  # of arrays: names and layouts, see below
     "datapub": {"serial", "engine"},
     "launch": GROUND,
     "cluster": GROUND | {"here", "wire", "serial", "hub", "engine", "client", "launch"},

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpicluster import buffers
 from mpicluster.array import local as blocks
 from mpicluster.array.layout import Block, Layout, Part, Plan, Replicated, Shape, plan
 from mpicluster.array.mesh import Mesh
@@ -93,7 +94,7 @@ class _Packed:
                 if rows.flags.c_contiguous and rows.shape == part.shape:
                     self._receives.append((part.peer, rows))
                 else:
-                    values = np.empty(part.shape, share.into.dtype)
+                    values = buffers.array(part.shape, share.into.dtype)
                     self._receives.append((part.peer, values))
                     self._indirect.append((share.into, part, values))
             self._sends += [(part.peer, _contiguous(blocks.pick(share.values, part))) for part in steps.sends]
@@ -124,6 +125,6 @@ def _contiguous(values: Host) -> Host:
     """The values in C order."""
     if values.flags.c_contiguous:
         return values
-    result = np.empty(values.shape, values.dtype)
+    result = buffers.array(values.shape, values.dtype)
     blocks.copy_into(result, values)
     return result

@@ -42,7 +42,7 @@ def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = 
     along = normal_axis(axis, x.ndim)
 
     def local(data: Host, axis: int) -> Host:
-        return np.sort(data, axis=axis, stable=stable and _distinguishable(data))
+        return np.sort(data, axis=axis, stable=_by_radix(data) or (stable and _distinguishable(data)))
 
     def vector(mesh: Mesh, data: Host, sizes: tuple[int, ...]) -> Host:
         nbytes = sum(sizes) * data.itemsize
@@ -86,6 +86,11 @@ def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool
             return index[np.argsort(come, stable=True)]
 
     return _ordered(_mapped(x, _opposite) if descending else x, along, local, vector)
+
+
+def _by_radix(data: Host) -> bool:
+    """Whether NumPy's stable sort is a radix sort, which costs as much as there are elements."""
+    return data.dtype.kind in "biu" and data.itemsize <= 2
 
 
 def _distinguishable(data: Host) -> bool:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from mpicluster.buffers import copy
 from mpicluster.client.flags import Flags, with_flags
 from mpicluster.client.history import ViewHistory
 from mpicluster.client.progress import wait_with_bar
@@ -17,7 +18,6 @@ from mpicluster.client.result import AsyncResult
 from mpicluster.config import INLINE_UP_TO
 from mpicluster.errors import ClusterError
 from mpicluster.ids import Targets
-from mpicluster.serial.buffers import copy
 from mpicluster.serial.payload import Buffer, Payload, encode
 from mpicluster.serial.reference import PrePickled, Reference
 

@@ -14,9 +14,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
+from mpicluster.buffers import allocate
 from mpicluster.engine import collective
 from mpicluster.engine.world import MPI, WorldBroken
-from mpicluster.serial.buffers import allocate
 from mpicluster.serial.partition import Scattering, is_plain_array
 from mpicluster.serial.payload import decode, encode_inline
 from mpicluster.wire.messages import Assign

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpicluster.buffers import copy
 from mpicluster.config import INLINE_UP_TO
 from mpicluster.engine.exchange import Door, broadcast, gather, reduce, scatter, spread
 from mpicluster.engine.namespace import Namespace
 from mpicluster.engine.warden import Warden
 from mpicluster.serial import functions
-from mpicluster.serial.buffers import copy
 from mpicluster.serial.payload import Executed, Payload, decode, encode
 from mpicluster.wire.messages import Assign
 

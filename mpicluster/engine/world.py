@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from pickle import UnpicklingError
 from typing import Any
 
 from mpicluster.engine.comm import MPI, Comm
@@ -195,9 +196,10 @@ class World:
         for _ in range(_LONGEST_CHAIN):
             if error is None:
                 return False
-            if isinstance(error, MPI.Exception) and (  # the class of the error varies
-                error.Get_error_class() == _REVOKED or self.was_freed or (self.survives() and self._users.Is_revoked())
-            ):
+            freed = self.was_freed or (self.survives() and self._users.Is_revoked())
+            if isinstance(error, MPI.Exception) and (freed or error.Get_error_class() == _REVOKED):  # the class of the error varies
+                return True
+            if isinstance(error, UnpicklingError) and freed:  # a collective that was under way may end without an error
                 return True
             error = error.__cause__ or error.__context__
         return False

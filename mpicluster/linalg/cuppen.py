@@ -172,7 +172,7 @@ def divided_eigenvectors(mesh: Mesh, d: Vector, e: Vector, kind: np.dtype[Any]) 
     lo, hi = bounds[mesh.rank], bounds[mesh.rank + 1]
     with mesh.together():
         own, vectors = tridiagonal_pairs(d[lo:hi], e[lo : max(lo, hi - 1)])
-    q = vectors.astype(kind, order="F", copy=False)
+        q = vectors.astype(kind, order="F", copy=False)
     values = mesh.allgather(own, block_sizes(n, mesh.size))
     groups = [_Group(range(r, r + 1), bounds[r], bounds[r + 1]) for r in range(mesh.size) if bounds[r] < bounds[r + 1]]
     while len(groups) > 1:
@@ -207,10 +207,13 @@ def _round(mesh: Mesh, pairs: list[tuple[_Group, _Group]], values: Vector, e: Ve
     kept = starts(tuple(len(m.kept) for m in merges))
     for merge, first, last in zip(merges, kept[:-1], kept[1:], strict=True):
         merge.know(roots[first:last])
-    weights = mesh.allgather(merges[i].weights(lo, hi), sizes)
+    with mesh.together():
+        weights = merges[i].weights(lo, hi)
+    weights = mesh.allgather(weights, sizes)
     values = values.copy()
-    for (a, b), merge, first, last in zip(pairs, merges, kept[:-1], kept[1:], strict=True):
-        values[a.lo : b.hi], places = merge.values()
-        if mesh.rank in range(a.ranks.start, b.ranks.stop):
-            q = merge.apply(q, weights[first:last], places, second=mesh.rank in b.ranks)
+    with mesh.together():
+        for (a, b), merge, first, last in zip(pairs, merges, kept[:-1], kept[1:], strict=True):
+            values[a.lo : b.hi], places = merge.values()
+            if mesh.rank in range(a.ranks.start, b.ranks.stop):
+                q = merge.apply(q, weights[first:last], places, second=mesh.rank in b.ranks)
     return values, q

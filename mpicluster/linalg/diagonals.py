@@ -31,6 +31,7 @@ def diagonal(x: Any, /, *, offset: int = 0) -> DistArray:
     if x.ndim < 2:
         raise ValueError("diag requires an array of at least two dimensions")
     x = with_block_layout(x)
+    offset = max(-x.shape[-2], min(offset, x.shape[-1]))
     shape = (*x.shape[:-2], _length(x.shape, offset))
     block = np.array(np.diagonal(blocks.host(x.local), _local_offset(x, offset), -2, -1))
     layout = x.layout
@@ -78,6 +79,7 @@ def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> DistArray:
     if x.ndim < 2:
         raise ValueError("diag requires an array of at least two dimensions")
     x = with_block_layout(x)
+    offset = max(-x.shape[-2], min(offset, x.shape[-1]))
     kind = np.dtype(x.dtype)
     summing = dtype if dtype is not None else np.uint64 if kind.kind == "u" else np.int64 if kind.kind in "ib" else kind
     block = np.asarray(np.sum(np.diagonal(blocks.host(x.local), _local_offset(x, offset), -2, -1), axis=-1, dtype=summing))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpicluster import buffers
 from mpicluster.array import local as blocks
 from mpicluster.array.agreement import Failure
 from mpicluster.array.darray import DistArray
@@ -210,7 +211,7 @@ def _ring(mesh: Mesh, a: Matrix, b: DistArray) -> Matrix:
     room = max(_sizes(b)) * (n if axis == 0 else k)
     with mesh.preparing(b.nbytes):
         out = np.empty((len(a), n), a.dtype)
-        spare = [np.empty(room, a.dtype) for _ in range(min(2, mesh.size - 1))]
+        spare = [buffers.array((room,), a.dtype) for _ in range(min(2, mesh.size - 1))]
     failure = Failure()
     owner, before, after = mesh.rank, (mesh.rank - 1) % mesh.size, (mesh.rank + 1) % mesh.size
     for step in range(mesh.size):
@@ -266,7 +267,7 @@ def _scattered(mesh: Mesh, a: DistArray, b: DistArray, sizes: Sizes) -> Matrix:
     with mesh.preparing(_nbytes(a, b)):
         total = np.empty((sizes[mesh.rank], n), a.dtype)
         come = np.empty_like(total)
-        spare = [np.empty((max(sizes), n), a.dtype) for _ in range(2)]
+        spare = [buffers.array((max(sizes), n), a.dtype) for _ in range(2)]
     failure = Failure()
     pending: list[MPI.Request] = []
     for step, distance in enumerate((*range(1, mesh.size), 0)):

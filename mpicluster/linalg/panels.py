@@ -45,7 +45,7 @@ Matrix = NDArray[Any]
 SMALL = 256
 _WIDEST, _NARROWEST = 128, 16
 #: While a panel is on its way, work is done in pieces of about so many rows, so that MPI can pass it on in between.
-_PIECE = 512
+_PIECE = 1024
 
 
 def are_few(n: int) -> bool:
@@ -171,10 +171,11 @@ def working_copy(x: DistArray, panels: Panels, kind: np.dtype[Any]) -> Matrix:
 def _rows(x: DistArray, panels: Panels, kind: np.dtype[Any], *, copy: bool) -> Matrix:
     moved = x.redistribute(panels.layout)
     block = blocks.host(moved.local)
-    fresh = moved is not x and block.flags.writeable
-    if block.dtype == kind and block.flags.c_contiguous and (fresh or not copy):
+    if moved is not x and block.dtype == kind and block.flags.writeable:
         return block
     with x.mesh.preparing(x.nbytes):
+        if not copy and block.dtype == kind and block.flags.c_contiguous:  # as a block of one row is in any order
+            return block
         result = np.empty(block.shape, kind)
         blocks.copy_into(result, block)
     return result

@@ -42,21 +42,29 @@ def polar(a: DistArray) -> tuple[DistArray, DistArray, bool]:
     size = float(vector_norm(a))
     if size == 0:
         return _identity(a), a, True
-    x = DistArray(a.mesh, a.layout, a.shape, a.local / np.asarray(size, a.local.real.dtype))
+    with a.mesh.preparing(a.nbytes):
+        x = DistArray(a.mesh, a.layout, a.shape, a.local / np.asarray(size, a.local.real.dtype))
     low = eps / 4
     while abs(1 - low) > 5 * eps:
         wa, wb, wc = _weights(low)
         low = min(1.0, low * (wa + wb * low * low) / (1 + wc * low * low))
         x = _by_cholesky(x, wa, wb, wc) if wc <= _BY_CHOLESKY_UP_TO else _by_qr(x, wa, wb, wc)
     unitary = abs(float(vector_norm(x)) ** 2 - n) <= 100 * n * eps
-    h = product(adjoint(x), a).redistribute(a.layout)
-    return x, _combined(h, 0.5, adjoint(h), 0.5), unitary
+    h = product(_adjoint(x), a).redistribute(a.layout)
+    return x, _combined(h, 0.5, _adjoint(h), 0.5), unitary
+
+
+def _adjoint(x: DistArray) -> DistArray:
+    """`adjoint`; all raise if one has too little memory."""
+    with x.mesh.preparing(x.nbytes):
+        return adjoint(x)
 
 
 def _identity(a: DistArray) -> DistArray:
     assert isinstance(a.layout, Block)
     first = a.layout.bounds(a.shape, a.mesh.size)[a.mesh.rank]
-    return DistArray(a.mesh, a.layout, a.shape, np.eye(len(a.local), a.shape[1], first, dtype=a.dtype))
+    with a.mesh.preparing(a.nbytes):
+        return DistArray(a.mesh, a.layout, a.shape, np.eye(len(a.local), a.shape[1], first, dtype=a.dtype))
 
 
 def _weights(low: float) -> tuple[float, float, float]:
@@ -69,8 +77,9 @@ def _weights(low: float) -> tuple[float, float, float]:
 
 def _combined(x: DistArray, factor: float, y: DistArray, other: float) -> DistArray:
     """``factor x + other y``, in the layout of x."""
-    real = blocks.host(x.local).real.dtype.type
-    return DistArray(x.mesh, x.layout, x.shape, real(factor) * x.local + real(other) * y.redistribute(x.layout).local)
+    real, y = blocks.host(x.local).real.dtype.type, y.redistribute(x.layout)
+    with x.mesh.preparing(x.nbytes):
+        return DistArray(x.mesh, x.layout, x.shape, real(factor) * x.local + real(other) * y.local)
 
 
 def _by_qr(x: DistArray, a: float, b: float, c: float) -> DistArray:
@@ -78,7 +87,8 @@ def _by_qr(x: DistArray, a: float, b: float, c: float) -> DistArray:
     mesh, n = x.mesh, x.shape[0]
     panels = panels_of_columns(mesh, n, n)
     columns = working_copy(transposed(x), panels, x.dtype)
-    both = np.zeros((len(columns), 2 * n), x.dtype)
+    with mesh.preparing(x.nbytes):
+        both = np.zeros((len(columns), 2 * n), x.dtype)
     np.multiply(columns, math.sqrt(c), out=both[:, :n])
     both[np.arange(len(both)), n + panels.indices()] = 1
     del columns
@@ -87,12 +97,12 @@ def _by_qr(x: DistArray, a: float, b: float, c: float) -> DistArray:
     sizes = tuple(int(k) for k in mesh.gather_ints(panels.local)[:, 0])
     shares = Block(1, sizes).settled((n, n), mesh.size)
     q1, q2 = DistArray(mesh, shares, (n, n), q[:n]), DistArray(mesh, shares, (n, n), q[n:])
-    return _combined(x, b / c, product(q1, adjoint(q2)), (a - b / c) / math.sqrt(c))
+    return _combined(x, b / c, product(q1, _adjoint(q2)), (a - b / c) / math.sqrt(c))
 
 
 def _by_cholesky(x: DistArray, a: float, b: float, c: float) -> DistArray:
     """One step, by the Cholesky factors of ``Z = I + c X^H X``: the result is ``b/c X + (a - b/c) X Z^-1``."""
-    gram = product(adjoint(x), x)
+    gram = product(_adjoint(x), x)
     z = _combined(_identity(x), 1, gram, c)
     del gram
-    return _combined(x, b / c, adjoint(solve_positive(z, adjoint(x), z.dtype)), a - b / c)
+    return _combined(x, b / c, _adjoint(solve_positive(z, _adjoint(x), z.dtype)), a - b / c)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpicluster import buffers
 from mpicluster.array.mesh import MPI, Mesh
 from mpicluster.linalg.kernels import gemm, herk, trsm
 from mpicluster.linalg.panels import first_of
@@ -37,7 +38,7 @@ class Reflectors:
 
     def __init__(self, rows: int, k: int, kind: np.dtype[Any], message: NDArray[Any] | None = None) -> None:
         """What was sent, or room for it."""
-        self.message = np.empty((rows + k) * k, kind) if message is None else message
+        self.message = buffers.array(((rows + k) * k,), kind) if message is None else message
         self.v: Matrix = self.message[: rows * k].reshape(k, rows).T
         self.s: Matrix = self.message[rows * k :].reshape(k, k).T
 

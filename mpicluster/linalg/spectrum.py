@@ -35,8 +35,10 @@ def scaled(x: DistArray, kind: np.dtype[Any], what: str) -> tuple[DistArray, flo
         there is a NaN or an infinity in it; on all ranks. "``what`` did not converge", as NumPy says.
     """
     rows = x.redistribute(Block(0))
-    block = blocks.host(rows.local).astype(kind, order="C")
-    largest = float(x.mesh.fold(np.array([np.abs(block).max(initial=0)], np.float64), np.maximum)[0])
+    with x.mesh.preparing(x.nbytes):
+        block = blocks.host(rows.local).astype(kind, order="C")
+        of_block = np.array([np.abs(block).max(initial=0)], np.float64)
+    largest = float(x.mesh.fold(of_block, np.maximum)[0])
     if not np.isfinite(largest):
         raise LinAlgError(f"{what} did not converge")
     if largest:
@@ -78,10 +80,12 @@ def _by_reduction(x: DistArray, kind: np.dtype[Any], vectors: bool) -> tuple[Mat
     a, size = scaled(x, kind, "Eigenvalues")
     panels = Panels(n, min(_WIDTH, Panels.of(mesh, n).nb), mesh.size, mesh.rank)
     block = working_copy(a, panels, kind)
-    for row, other, i in zip(block, rows_of(adjoint(a), panels, kind), panels.indices(), strict=True):
+    with mesh.preparing(x.nbytes):
+        turned = adjoint(a)
+    for row, other, i in zip(block, rows_of(turned, panels, kind), panels.indices(), strict=True):
         row[i + 1 :] = other[i + 1 :]
         row[i] = row[i].real
-    del a
+    del a, turned
     reduced = Tridiagonal(mesh, panels, block)
     del block
     if not vectors:
@@ -90,6 +94,7 @@ def _by_reduction(x: DistArray, kind: np.dtype[Any], vectors: bool) -> tuple[Mat
     values, q = divided_eigenvectors(mesh, reduced.d, reduced.e, real)
     rows = transposed(DistArray(mesh, Block(0), (n, n), q)).redistribute(Block(0))  # of the transposed: columns
     del q
-    z = np.array(blocks.host(rows.local), kind, order="C")
+    with mesh.preparing(x.nbytes):
+        z = np.array(blocks.host(rows.local), kind, order="C")
     reduced.back(z.T)
     return values.astype(real) * real.type(size), transposed(DistArray(mesh, Block(0), (n, n), z))

@@ -29,7 +29,7 @@ class Tridiagonal:
     By panels of rows, of which each is on one rank: a panel is sent to all, who reduce its columns one by one (Dongarra, Sorensen,
     Hammarling, "Block reduction of matrices to condensed forms for eigenvalue computations", J. Comput. Appl. Math. 27, 1989); for each,
     every rank multiplies its rows of A with a vector. One Bcast of each panel, n**2 / 2 elements in all, and an Allgatherv for each
-    column, as many. Memory: half of A / p, for Q, and four panels.
+    column, as many. Memory: half of A / p, for Q, and seven panels.
     """
 
     def __init__(self, mesh: Mesh, panels: Panels, block: Matrix) -> None:
@@ -44,8 +44,14 @@ class Tridiagonal:
         self.d, self.e = np.zeros(n, real), np.zeros(max(0, n - 1), real)
         #: the rows of each rank
         self._rows = [Panels(n, panels.nb, panels.size, r).indices() for r in range(mesh.size)]
+        with mesh.preparing(n * n * block.itemsize):
+            room = np.empty(7 * panels.nb * n, self._kind)
+            for k in self._order:
+                if panels.owner(k) == mesh.rank:
+                    first, width = self._reflected(k)
+                    self._kept[k] = Reflectors(n - first, width, self._kind)
         for k in self._order:
-            self._reduce(k, block)
+            self._reduce(k, block, room)
         if n:
             last = panels.count - 1
             corner = np.empty(1, real)
@@ -65,7 +71,7 @@ class Tridiagonal:
         first = self._panels.rows(k).start
         return first + 1, min(self._panels.rows(k).stop, self._panels.length - 1) - first
 
-    def _reduce(self, k: int, block: Matrix) -> None:
+    def _reduce(self, k: int, block: Matrix, room: Vector) -> None:
         """One panel: with V of its reflections and W, ``A - V W^H - W V^H`` is what remains, of which only this panel's part is computed.
 
         Row i of V and W here is row ``first + i`` of the matrix.
@@ -73,14 +79,18 @@ class Tridiagonal:
         mesh, panels, n = self._mesh, self._panels, self._panels.length
         first, width = self._reflected(k)
         first -= 1
-        rows = np.empty((width, n - first), self._kind)
+        mine = self._rows[mesh.rank]
+        after = int(np.searchsorted(mine, first + width))
+        lengths = (*(width * (n - first),) * 3, 2 * width * (n - first - width), 2 * width * (len(mine) - after))
+        parts = np.split(room, np.cumsum(lengths))
+        rows, vectors, others = (part.reshape(width, n - first) for part in parts[:3])
+        left, right = (part.reshape(2 * width, -1) for part in parts[3:5])
+        vectors[...], others[...] = 0, 0
+        v, w = vectors.T, others.T
         if panels.owner(k) == mesh.rank:
             rows[...] = block[panels.mine(k), first:][:width]
         mesh.bcast(rows, panels.owner(k))
-        v = np.zeros((width, n - first), self._kind).T
-        w = np.zeros((width, n - first), self._kind).T
         tau = np.empty(width, self._kind)
-        mine = self._rows[mesh.rank]
         for j in range(width):
             column = rows[j, j:].conj()
             column -= v[j:, :j] @ w[j, :j].conj()
@@ -90,23 +100,20 @@ class Tridiagonal:
             self.e[first + j], tau[j] = householder_vector(x)
             v[j + 1 :, j] = x
             y = self._times(block[np.searchsorted(mine, first + j + 1) :, first + j + 1 :] @ x, first + j + 1)
-            y -= v[j + 1 :, :j] @ (w[j + 1 :, :j].conj().T @ x)
-            y -= w[j + 1 :, :j] @ (v[j + 1 :, :j].conj().T @ x)
+            turned = x.conj()  # and not V and W, which are much larger
+            y -= v[j + 1 :, :j] @ (w[j + 1 :, :j].T @ turned).conj()
+            y -= w[j + 1 :, :j] @ (v[j + 1 :, :j].T @ turned).conj()
             y *= tau[j]
             y -= (tau[j] / 2 * np.vdot(y, x)) * x
             w[j + 1 :, j] = y
-        after = np.searchsorted(mine, first + width)
-        left, right = (np.empty((2 * width, count), self._kind).T for count in (n - first - width, len(mine) - after))
-        np.conjugate(w[width:], out=left[:, :width])
-        np.conjugate(v[width:], out=left[:, width:])
-        right[:, :width] = v[mine[after:] - first]
-        right[:, width:] = w[mine[after:] - first]
-        gemm("N", "T", -1, left, right, 1, block[after:, first + width :].T)
+        np.conjugate(others[:, width:], out=left[:width])
+        np.conjugate(vectors[:, width:], out=left[width:])
+        for values, into in ((vectors, right[:width]), (others, right[width:])):
+            np.take(values, mine[after:] - first, axis=1, out=into, mode="clip")
+        gemm("N", "T", -1, left.T, right.T, 1, block[after:, first + width :].T)
         if panels.owner(k) == mesh.rank:
-            kept = Reflectors(n - first - 1, width, self._kind)
-            kept.v[...] = v[1:]
-            kept.finish(tau)
-            self._kept[k] = kept
+            self._kept[k].v[...] = v[1:]
+            self._kept[k].finish(tau)
 
     def _times(self, part: Vector, first: int) -> Vector:
         """A product of which each rank has its rows from ``first`` on, whole. One Allgatherv."""

@@ -114,7 +114,8 @@ def _by_polar(x: DistArray, kind: np.dtype[Any], *, vectors: bool) -> Triplets:
     """Of a square matrix, by its polar factors ``x = U H`` and the eigenvalues of H; see `polar` and `spectrum`."""
     a, size = scaled(x, kind, "SVD")
     unitary_factor, h, unitary = polar(a)
-    negative = DistArray(h.mesh, h.layout, h.shape, -h.local)  # whose eigenvalues rise as those of H fall
+    with x.mesh.preparing(x.nbytes):
+        negative = DistArray(h.mesh, h.layout, h.shape, -h.local)  # whose eigenvalues rise as those of H fall
     del a, h
     values, v = divided_eigenpairs(negative, kind, vectors=vectors)
     s = np.maximum(-values, 0) * real_type(kind).type(size)
@@ -123,4 +124,6 @@ def _by_polar(x: DistArray, kind: np.dtype[Any], *, vectors: bool) -> Triplets:
     u = product(unitary_factor, v.redistribute(Block(0)))
     if not unitary:  # columns of what is zero to rounding are to be completed; they are the last ones
         u = divided_qr(u, kind)[0]
-    return Triplets(u.redistribute(Block(0)), s, adjoint(v))
+    u = u.redistribute(Block(0))
+    with x.mesh.preparing(x.nbytes):
+        return Triplets(u, s, adjoint(v))

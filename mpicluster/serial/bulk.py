@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from mpicluster.buffers import allocate
 from mpicluster.config import CHUNK, WINDOW
-from mpicluster.serial.buffers import allocate
 from mpicluster.serial.payload import Buffer
 
 __all__ = ["Incoming", "Outgoing"]

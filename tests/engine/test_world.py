@@ -12,6 +12,7 @@ from mpicluster.launch import mpi
 
 SCRIPT = """
 import itertools, os, sys
+from pickle import UnpicklingError
 from mpicluster.engine.world import MPI, World, WorldBroken
 
 world = World()
@@ -35,6 +36,13 @@ except WorldBroken:
     pass
 else:
     raise SystemExit("a group of an epoch that is not")
+assert not world.explains(UnpicklingError("x"))
+world.was_freed = True  # what came of a message may be no message
+assert world.explains(UnpicklingError("x")) and not world.explains(ValueError("x")) and not world.explains(None)
+try:
+    raise KeyError from UnpicklingError("x")
+except KeyError as e:
+    assert world.explains(e)
 world.comm.barrier()
 if world.rank == 0:
     print("fine", world.size)

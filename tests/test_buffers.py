@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from mpicluster.serial import buffers
+from mpicluster import buffers
 
 MIB = 1 << 20
 
