@@ -19,12 +19,12 @@ __all__ = ["Share", "redistribute", "transfer"]
 Host = np.ndarray[Any, Any]
 
 
-def redistribute(mesh: Mesh, block: Any, shape: Shape, source: Layout, target: Layout) -> Any:
+def redistribute(mesh: Mesh, block: Any, shape: Shape, source: Layout, target: Layout, *, scratch: bool = False) -> Any:
     """This rank's block of the array in layout ``target``, from that in ``source``. Both are settled.
 
     The result may share memory with ``block`` only if the layouts are equal. At most size - 1 messages each way, each element
     travels at most once; from blocks to all ranks: one Allgatherv. Memory: the new block, and what is sent and received once more where
-    it does not lie in one piece. If a rank has not enough, all raise.
+    it does not lie in one piece. If a rank has not enough, all raise. ``scratch``: the new block is for a short time (see `buffers`).
     """
     if source == target:
         return block
@@ -34,7 +34,7 @@ def redistribute(mesh: Mesh, block: Any, shape: Shape, source: Layout, target: L
         rows = mesh.allgather(np.moveaxis(data, source.axis, 0), source.parts(shape, mesh.size))
         return blocks.like(block, np.moveaxis(rows if mesh.size > 1 else rows.copy(), 0, source.axis))
     with mesh.preparing(_moving(shape, data.dtype, source, target)):
-        result = np.empty(target.local_shape(shape, mesh.size, mesh.rank), data.dtype)
+        result = (buffers.array if scratch else np.empty)(target.local_shape(shape, mesh.size, mesh.rank), data.dtype)
         packed = _Packed(mesh, [Share(shape, data, source, result, target)])
     packed.move()
     return blocks.like(block, result)

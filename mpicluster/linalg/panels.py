@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpicluster import buffers
 from mpicluster.array import local as blocks
 from mpicluster.array.darray import DistArray
 from mpicluster.array.layout import Block, BlockCyclic, BlockCyclic2D, Layout, default_layout
 from mpicluster.array.manipulation import matrix_transpose
 from mpicluster.array.mesh import MPI, Mesh
+from mpicluster.array.redistribute import redistribute
 
 __all__ = [
     "SMALL",
@@ -169,14 +171,14 @@ def working_copy(x: DistArray, panels: Panels, kind: np.dtype[Any]) -> Matrix:
 
 
 def _rows(x: DistArray, panels: Panels, kind: np.dtype[Any], *, copy: bool) -> Matrix:
-    moved = x.redistribute(panels.layout)
-    block = blocks.host(moved.local)
-    if moved is not x and block.dtype == kind and block.flags.writeable:
+    target = panels.layout.settled(x.shape, x.mesh.size)
+    block = blocks.host(redistribute(x.mesh, x.local, x.shape, x.layout, target, scratch=True))
+    if target != x.layout and block.dtype == kind and block.flags.writeable:
         return block
     with x.mesh.preparing(x.nbytes):
         if not copy and block.dtype == kind and block.flags.c_contiguous:  # as a block of one row is in any order
             return block
-        result = np.empty(block.shape, kind)
+        result = buffers.array(block.shape, kind)
         blocks.copy_into(result, block)
     return result
 
