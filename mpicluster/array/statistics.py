@@ -133,12 +133,19 @@ def _plain(
     """By the function of this name of the blocks' namespace."""
     x = as_dist(x, mesh_of(x))
     function = getattr(blocks.namespace(x.local), name)
+    return reduced(x, axis, keepdims, lambda block, axes: function(block, axis=axes, keepdims=True, **options), op, empty=empty)
+
+
+def _summed(x: Any, axis: Axis, keepdims: bool, dtype: Any) -> DistArray:
+    """By BLAS where it can, else by the blocks' namespace."""
+    x = as_dist(x, mesh_of(x))
+    function = blocks.namespace(x.local).sum
 
     def reduce(block: Any, axes: tuple[int, ...]) -> Any:
-        total = _total(block) if name == "sum" and len(axes) == block.ndim and options.get("dtype") in (None, block.dtype) else None
-        return function(block, axis=axes, keepdims=True, **options) if total is None else total
+        total = _total(block) if len(axes) == block.ndim and dtype in (None, block.dtype) else None
+        return function(block, axis=axes, keepdims=True, dtype=dtype) if total is None else total
 
-    return reduced(x, axis, keepdims, reduce, op, empty=empty)
+    return reduced(x, axis, keepdims, reduce, np.add, empty=True)
 
 
 def _total(block: Any) -> Host | None:
@@ -162,7 +169,7 @@ def sum(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = Fal
     far less as a rule: partial sums are of a row of 2048; for others that of NumPy's pairwise sums (Higham, Accuracy and Stability of
     Numerical Algorithms, 2nd edition, section 4.2).
     """
-    return _plain(x, axis, keepdims, "sum", np.add, dtype=dtype)
+    return _summed(x, axis, keepdims, dtype)
 
 
 def prod(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> DistArray:
@@ -234,7 +241,7 @@ def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> DistArray:
     x = as_dist(x, mesh_of(x))
     namespace, n = blocks.namespace(x.local), _elements(x, axis)
     exact = not namespace.isdtype(x.dtype, ("real floating", "complex floating"))
-    total = _plain(x, axis, keepdims, "sum", np.add, dtype=namespace.float64 if exact else None)
+    total = _summed(x, axis, keepdims, namespace.float64 if exact else None)
     with np.errstate(invalid="ignore", divide="ignore"):
         return DistArray(total.mesh, total.layout, total.shape, total.local / n)
 

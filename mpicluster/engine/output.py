@@ -109,10 +109,10 @@ class Recorder:
             self._taken += 1
             self._begun = 0
             channel, content = pieces[-1]
-            whole, newline, begun = content.rpartition(b"\n")
-            if newline and begun and channel in (STDOUT, STDERR):
-                pieces[-1] = (channel, whole + newline)
-                self._written.appendleft((channel, begun.decode()))
+            end = content.rfind(b"\n") + 1 if channel in (STDOUT, STDERR) else 0
+            if 0 < end < len(content):
+                pieces[-1] = (channel, content[:end])
+                self._written.appendleft((channel, content[end:].decode()))
                 self._begun = 1
             return Output(seq, pieces)
 

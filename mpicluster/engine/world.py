@@ -196,10 +196,10 @@ class World:
         for _ in range(_LONGEST_CHAIN):
             if error is None:
                 return False
-            freed = self.was_freed or (self.survives() and self._users.Is_revoked())
-            if isinstance(error, MPI.Exception) and (freed or error.Get_error_class() == _REVOKED):  # the class of the error varies
+            if isinstance(error, MPI.Exception) and error.Get_error_class() == _REVOKED:
                 return True
-            if isinstance(error, UnpicklingError) and freed:  # a collective that was under way may end without an error
+            # the class of the error varies; and a collective that was under way may end without one, but with anything in its message
+            if isinstance(error, MPI.Exception | UnpicklingError) and (self.was_freed or (self.survives() and self._users.Is_revoked())):
                 return True
             error = error.__cause__ or error.__context__
         return False

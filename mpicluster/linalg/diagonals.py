@@ -27,11 +27,7 @@ def diagonal(x: Any, /, *, offset: int = 0) -> DistArray:
     ValueError
         it has less than two dimensions.
     """
-    (x,) = operands(x)
-    if x.ndim < 2:
-        raise ValueError("diag requires an array of at least two dimensions")
-    x = with_block_layout(x)
-    offset = max(-x.shape[-2], min(offset, x.shape[-1]))
+    x, offset = _checked(x, offset)
     shape = (*x.shape[:-2], _length(x.shape, offset))
     block = np.array(np.diagonal(blocks.host(x.local), _local_offset(x, offset), -2, -1))
     layout = x.layout
@@ -39,6 +35,14 @@ def diagonal(x: Any, /, *, offset: int = 0) -> DistArray:
         layout = Block(len(shape) - 1, _parts(x, offset))
         return DistArray(x.mesh, layout.settled(shape, x.mesh.size), shape, blocks.like(x.local, block)).redistribute(Block(len(shape) - 1))
     return DistArray(x.mesh, layout, shape, blocks.like(x.local, block))
+
+
+def _checked(x: Any, offset: int) -> tuple[DistArray, int]:
+    """An array of matrices, in blocks or replicated, and which diagonal is meant: of those beside the matrix the nearest."""
+    (x,) = operands(x)
+    if x.ndim < 2:
+        raise ValueError("diag requires an array of at least two dimensions")
+    return with_block_layout(x), max(-x.shape[-2], min(offset, x.shape[-1]))
 
 
 def _length(shape: Shape, offset: int) -> int:
@@ -75,11 +79,7 @@ def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> DistArray:
     ValueError
         it has less than two dimensions.
     """
-    (x,) = operands(x)
-    if x.ndim < 2:
-        raise ValueError("diag requires an array of at least two dimensions")
-    x = with_block_layout(x)
-    offset = max(-x.shape[-2], min(offset, x.shape[-1]))
+    x, offset = _checked(x, offset)
     kind = np.dtype(x.dtype)
     summing = dtype if dtype is not None else np.uint64 if kind.kind == "u" else np.int64 if kind.kind in "ib" else kind
     block = np.asarray(np.sum(np.diagonal(blocks.host(x.local), _local_offset(x, offset), -2, -1), axis=-1, dtype=summing))

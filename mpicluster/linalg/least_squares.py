@@ -56,12 +56,10 @@ def lstsq(a: Any, b: Any, rcond: float | None = None) -> tuple[DistArray, DistAr
     rank = int(kept.sum())
     with np.errstate(divide="ignore"):
         inverse = np.where(kept, 1 / values, 0).astype(values.dtype)[:, np.newaxis]
-    with a.mesh.preparing(a.nbytes):
-        u, vh = adjoint(u), adjoint(vh)
-    projected = matmul(u, right)
+    projected = matmul(adjoint(u), right)
     with a.mesh.preparing(right.nbytes):
         projected = names["multiply"](projected, DistArray(a.mesh, Replicated(), inverse.shape, inverse))
-    x = matmul(vh, projected)
+    x = matmul(adjoint(vh), projected)
     if rank == n and m > n:
         with a.mesh.together():  # where the product needs no message, a rank may lack the memory for it alone
             reached = matmul(a, x)

@@ -171,7 +171,7 @@ def _whole(a: DistArray, b: DistArray, rows: Sizes | None) -> DistArray:
             return _rows(a, b, rows).replicate()
         return DistArray(mesh, Replicated(), (a.shape[0], b.shape[1]), _multiplied(a.local, b.local))
     a, b = _by_inner(a, b)
-    with mesh.preparing(_nbytes(a, b)):
+    with mesh.preparing(a.nbytes + b.nbytes + _nbytes(a, b)):  # BLAS may want copies of operands
         part = _multiplied(a.local, b.local)
     return DistArray(mesh, Replicated(), (a.shape[0], b.shape[1]), mesh.fold(part, np.add))
 

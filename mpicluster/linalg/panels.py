@@ -154,10 +154,16 @@ def transposed(x: DistArray) -> DistArray:
 
 
 def adjoint(x: DistArray) -> DistArray:
-    """The conjugate transposed of a matrix, or of each of a stack, in the layout of the other axis. No message, but from a 2-D grid."""
+    """The conjugate transposed of a matrix, or of each of a stack, in the layout of the other axis.
+
+    No message, but from a 2-D grid; of complex numbers an Allreduce of a byte: all raise if one has too little memory.
+    """
     turned = matrix_transpose(x)
     block = blocks.host(turned.local)
-    return turned if block.dtype.kind != "c" else DistArray(x.mesh, turned.layout, turned.shape, blocks.like(turned.local, block.conj()))
+    if block.dtype.kind != "c":
+        return turned
+    with x.mesh.preparing(x.nbytes):
+        return DistArray(x.mesh, turned.layout, turned.shape, blocks.like(turned.local, block.conj()))
 
 
 def rows_of(x: DistArray, panels: Panels, kind: np.dtype[Any]) -> Matrix:

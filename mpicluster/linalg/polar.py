@@ -50,14 +50,8 @@ def polar(a: DistArray) -> tuple[DistArray, DistArray, bool]:
         low = min(1.0, low * (wa + wb * low * low) / (1 + wc * low * low))
         x = _by_cholesky(x, wa, wb, wc) if wc <= _BY_CHOLESKY_UP_TO else _by_qr(x, wa, wb, wc)
     unitary = abs(float(vector_norm(x)) ** 2 - n) <= 100 * n * eps
-    h = product(_adjoint(x), a).redistribute(a.layout)
-    return x, _combined(h, 0.5, _adjoint(h), 0.5), unitary
-
-
-def _adjoint(x: DistArray) -> DistArray:
-    """`adjoint`; all raise if one has too little memory."""
-    with x.mesh.preparing(x.nbytes):
-        return adjoint(x)
+    h = product(adjoint(x), a).redistribute(a.layout)
+    return x, _combined(h, 0.5, adjoint(h), 0.5), unitary
 
 
 def _identity(a: DistArray) -> DistArray:
@@ -97,12 +91,12 @@ def _by_qr(x: DistArray, a: float, b: float, c: float) -> DistArray:
     sizes = tuple(int(k) for k in mesh.gather_ints(panels.local)[:, 0])
     shares = Block(1, sizes).settled((n, n), mesh.size)
     q1, q2 = DistArray(mesh, shares, (n, n), q[:n]), DistArray(mesh, shares, (n, n), q[n:])
-    return _combined(x, b / c, product(q1, _adjoint(q2)), (a - b / c) / math.sqrt(c))
+    return _combined(x, b / c, product(q1, adjoint(q2)), (a - b / c) / math.sqrt(c))
 
 
 def _by_cholesky(x: DistArray, a: float, b: float, c: float) -> DistArray:
     """One step, by the Cholesky factors of ``Z = I + c X^H X``: the result is ``b/c X + (a - b/c) X Z^-1``."""
-    gram = product(_adjoint(x), x)
+    gram = product(adjoint(x), x)
     z = _combined(_identity(x), 1, gram, c)
     del gram
-    return _combined(x, b / c, _adjoint(solve_positive(z, _adjoint(x), z.dtype)), a - b / c)
+    return _combined(x, b / c, adjoint(solve_positive(z, adjoint(x), z.dtype)), a - b / c)

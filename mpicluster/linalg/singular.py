@@ -131,8 +131,9 @@ def pinv(x: Any, /, *, rtol: Any = None) -> DistArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = names["where"](kept, names["reciprocal"](names["where"](kept, s, ones_like(s))), zeros_like(s))
     kind = common_type(x)
+    rows, turned = adjoint(vh), adjoint(u)
     with x.mesh.preparing(x.nbytes):
-        scaled, turned = names["multiply"](adjoint(vh), manipulation.expand_dims(_as(inverse, kind), axis=-2)), adjoint(u)
+        scaled = names["multiply"](rows, manipulation.expand_dims(_as(inverse, kind), axis=-2))
     return matmul(scaled, turned)
 
 

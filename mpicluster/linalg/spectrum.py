@@ -80,12 +80,10 @@ def _by_reduction(x: DistArray, kind: np.dtype[Any], vectors: bool) -> tuple[Mat
     a, size = scaled(x, kind, "Eigenvalues")
     panels = Panels(n, min(_WIDTH, Panels.of(mesh, n).nb), mesh.size, mesh.rank)
     block = working_copy(a, panels, kind)
-    with mesh.preparing(x.nbytes):
-        turned = adjoint(a)
-    for row, other, i in zip(block, rows_of(turned, panels, kind), panels.indices(), strict=True):
+    for row, other, i in zip(block, rows_of(adjoint(a), panels, kind), panels.indices(), strict=True):
         row[i + 1 :] = other[i + 1 :]
         row[i] = row[i].real
-    del a, turned
+    del a
     reduced = Tridiagonal(mesh, panels, block)
     del block
     if not vectors:

@@ -124,6 +124,4 @@ def _by_polar(x: DistArray, kind: np.dtype[Any], *, vectors: bool) -> Triplets:
     u = product(unitary_factor, v.redistribute(Block(0)))
     if not unitary:  # columns of what is zero to rounding are to be completed; they are the last ones
         u = divided_qr(u, kind)[0]
-    u = u.redistribute(Block(0))
-    with x.mesh.preparing(x.nbytes):
-        return Triplets(u, s, adjoint(v))
+    return Triplets(u.redistribute(Block(0)), s, adjoint(v))
