@@ -192,6 +192,9 @@ class Scheduler:
         self.balancer.remove(engine_id)
         info = engine.info
         text = f"engine {info.id} (rank {info.rank}, pid {info.pid} on {info.host}) {reason}"
+        if self.survives and (self.engines or self.arriving):
+            self.epoch += 1
+            self._announce(text)  # first: whoever hears of a task that was lost is to know which engines are left
         self.endings.engine_lost(engine_id)
         running = next(iter(engine.parts.values()), None)
         for part in [*reversed(engine.parts.values()), *engine.delivering.values()]:  # the oldest is to be first again
@@ -203,7 +206,6 @@ class Scheduler:
         elif not self.survives:
             self._end(f"{text}; {self.mpi} cannot go on with a dead rank, so the cluster ends (Open MPI with --with-ft ulfm can)")
         else:
-            self.epoch += 1
             self._groups.clear()
             self._gangs.clear()
             self._turn += 1
@@ -212,7 +214,6 @@ class Scheduler:
             self.heal_started = now if self.healing else None
             alive = sorted(self.engines)
             self.out += [Send(e.control, m.Heal(self.epoch, alive, self._turn)) for e in self.engines.values()]
-            self._announce(text)
         self.end_impossible(text)
 
     def end_impossible(self, why: str = "") -> None:

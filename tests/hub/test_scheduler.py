@@ -252,6 +252,16 @@ def test_an_engine_that_dies_as_it_arrives_is_missed():
     assert not bench.scheduler.healing
 
 
+def test_who_is_left_is_known_before_what_was_lost():
+    """A client that hears of a lost task, and asks all engines next, does not ask the dead one."""
+    bench = Bench(3)
+    bench.say(submit(1, [0, 1, 2]))
+    bench.lose(1)
+    heard = [x for x in bench.said[CLIENT] if isinstance(x, m.Result) or (isinstance(x, m.Engines) and x.reason)]
+    assert [type(x) for x in heard] == [m.Engines, m.Result]
+    assert ([e.id for e in heard[0].engines], heard[1].engine, heard[1].outcome) == ([0, 2], 1, m.LOST)
+
+
 def test_engines_that_arrive_after_the_first_has_died_are_the_cluster():
     bench = Bench(2, arrived=0)
     bench.arrive(1, "control")
