@@ -29,6 +29,7 @@ MEASURES = {
     for measure in (
         Measure("start", "start of the engines to the first result", "s"),
         Measure("apply", "one blocking `apply` and back", "s"),
+        Measure("together", "one blocking `apply` on all engines and back", "s"),
         Measure("map", "load-balanced map of 4", "s"),
         Measure("tasks", "small load-balanced tasks, chunksize 1", "1/s"),
         Measure("array", "one small operation on arrays, and its value", "s"),
@@ -99,6 +100,7 @@ TARGETS = (
     Target("tasks", Rule.FASTER, 2, "mpi4py.futures"),
     Target("tasks", Rule.FASTER, 20, "dask"),
     Target("array", Rule.WITHIN, 3, OURS, "apply"),
+    Target("array", Rule.WITHIN, 3, OURS, "together"),
     Target("arrays", Rule.ABOVE, 2000),
     Target("push", Rule.FASTER, 3, "ipyparallel"),
     Target("push", Rule.FASTER, 1, "ipyparallel", "broadcast"),

@@ -22,6 +22,7 @@ def measurements(rc: Any, *, tasks_fraction: float = 1.0) -> Mapping[str, Measur
     """All that a client with direct and load-balanced views can be measured at."""
     return {
         "apply": partial(apply, rc),
+        "together": partial(together, rc),
         "map": partial(map_of_four, rc),
         "tasks": partial(tasks, rc, tasks_fraction),
         "push": partial(push, rc[:]),
@@ -36,6 +37,13 @@ def apply(rc: Any, size: Size) -> list[float]:
     engine = rc[0]
     times(lambda: engine.apply_sync(increment, 1), size.warmup)
     return times(lambda: engine.apply_sync(increment, 1), size.calls)
+
+
+def together(rc: Any, size: Size) -> list[float]:
+    """One call on all engines and back."""
+    engines = rc[:]
+    times(lambda: engines.apply_sync(increment, 1), size.warmup)
+    return times(lambda: engines.apply_sync(increment, 1), size.calls)
 
 
 def map_of_four(rc: Any, size: Size) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from mpicluster.array.darray import DistArray
 from mpicluster.array.layout import Layout
 from mpicluster.array.mesh import Mesh, as_mesh
 from mpicluster.array.placement import place, refuse_device
+from mpicluster.array.steps import length_of_range, type_of_range
 
 __all__ = ["arange", "linspace", "made_of_indices"]
 
@@ -58,8 +58,8 @@ def arange(
     start, stop, step = _number(start), _number(stop), _number(step)
     if stop is None:
         start, stop = 0, start
-    kind = np.dtype(dtype) if dtype is not None else _type_of_range(start, stop, step)
-    length = _length(start, stop, step)
+    kind = np.dtype(dtype) if dtype is not None else type_of_range(start, stop, step)
+    length = length_of_range(start, stop, step)
     blocks.check_kind(kind)
     if kind.kind == "b" and length > 2:
         raise TypeError("arange() is only supported for booleans when the result has at most length 2.")
@@ -85,33 +85,6 @@ def arange(
         return values
 
     return made_of_indices(as_mesh(comm), length, layout, make)
-
-
-def _type_of_range(start: Any, stop: Any, step: Any) -> np.dtype[Any]:
-    """int64 for integers, else float64 or what is wider, as in NumPy."""
-    kind = np.result_type(np.int64, *(np.array(v if isinstance(v, np.generic) else type(v)(0)).dtype for v in (start, stop, step)))
-    if kind == np.int64 and max(abs(int(start)), abs(int(stop))) > 2**63 - 1:
-        raise OverflowError(f"a range of int64 cannot go from {start} to {stop}; give it a type")
-    return kind
-
-
-def _length(start: Any, stop: Any, step: Any) -> int:
-    """How many elements a range has. Integers are counted exactly."""
-    if all(isinstance(v, int | np.integer) for v in (start, stop, step)):
-        start, stop, step = map(int, (start, stop, step))
-        if not step:
-            raise ZeroDivisionError("the step of a range must not be zero")
-        return max(0, -((start - stop) // step))
-    for v in (start, stop, step):
-        if isinstance(v, complex | np.complexfloating):
-            raise TypeError(f"a range has real ends and a real step, not {v!r}")
-    difference = stop - start
-    ratio = difference / step
-    if difference and not ratio:  # it underflows
-        return int(math.copysign(1, ratio) > 0)
-    if not math.isfinite(ratio):
-        raise ValueError(f"a range from {start} to {stop} by {step} has no number of elements")
-    return max(0, math.ceil(float(ratio)))
 
 
 def linspace(

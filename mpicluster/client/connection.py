@@ -109,7 +109,7 @@ class Connection:
         #: whether a caller reads for itself; the lock guards that it is one
         self._sitting = False
         self._seat = threading.Lock()
-        self._sat_at = 0.0
+        self._sat_at = -math.inf
         #: whether the listening thread waits on the socket; set to make it do so
         self._listening = False
         self._resume = threading.Event()
@@ -230,10 +230,10 @@ class Connection:
                     hand_over = not self._read_for(done, take, until)
         finally:
             if mine:
-                self._sitting = False
                 self._sat_at = time.monotonic()
+                self._sitting = False
                 if hand_over:
-                    self._resume.set()
+                    self.resume()
             self._signals.handle()
 
     def _read_for(self, done: Callable[[], bool], take: Callable[[m.ToClient], bool], until: float | None) -> bool:
@@ -263,7 +263,8 @@ class Connection:
         return True
 
     def resume(self) -> None:
-        """Have the listening thread listen now, if it stepped aside for a caller that has gone."""
+        """Have the listening thread listen from now on, if it stepped aside for a caller that has gone."""
+        self._sat_at = -math.inf
         self._resume.set()
 
     def _pull(self) -> None:

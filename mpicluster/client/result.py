@@ -565,10 +565,14 @@ class AsyncResult(Recorded, Future[Any]):
     def _watch(self, fn: Callable[[Future[Any]], object]) -> None:
         """Have ``fn(self)`` called when it is done, in whatever thread receives the answer: it must not wait."""
         self.watched = True
+        self._then(fn)
+        self._client._connection.resume()
+
+    def _then(self, fn: Callable[[Future[Any]], object]) -> None:
+        """`_watch`, when somebody is about to wait: it may be called in their thread."""
         if not self.done():
             _awaited.add(self)
             super().add_done_callback(_awaited.discard)
-        self._client._connection.resume()
         super().add_done_callback(fn)
 
     def _follow(self, tell: Callable[..., object]) -> None:

@@ -19,7 +19,7 @@ from mpicluster.array.mesh import current
 from mpicluster.engine.namespace import Namespace
 from mpicluster.engine.world import MPI, WorldBroken
 from mpicluster.errors import ArrayLost
-from mpicluster.serial.arrayops import SCATTERED, Answer, Key, Op, Program, Ref, Told
+from mpicluster.serial.arrayops import NO_SCALAR, SCATTERED, Answer, Key, Op, Program, Ref, Told
 
 __all__ = ["Arrays"]
 
@@ -102,6 +102,12 @@ class Arrays:
     def _fetch(self, x: Any) -> Any:
         """All values, at the first engine."""
         return x.gather(0) if isinstance(x, DistArray) else x
+
+    def _scalar(self, x: Any) -> Any:
+        """The only value of an array without dimensions, at the first engine."""
+        if x.shape:
+            raise TypeError(NO_SCALAR)
+        return self._fetch(x)
 
     def _attribute(self, x: Any, name: str) -> Any:
         return getattr(x, name)

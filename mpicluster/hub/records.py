@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from mpicluster.errors import ProtocolError
-from mpicluster.wire.messages import Done, EngineInfo, Message, RingPlace, Submit
+from mpicluster.wire.messages import Done, EngineInfo, Message, Result, RingPlace, Submit
 
 __all__ = ["TRANSITIONS", "CancelRequest", "ClientRecord", "EngineRecord", "Job", "Part", "Send", "State"]
 
@@ -64,6 +64,7 @@ class Job:
         "fn_id",
         "held",
         "holders",
+        "kept",
         "metas",
         "number",
         "open",
@@ -89,6 +90,8 @@ class Job:
         self.parts: list[Part] = []
         #: what each part said when it was READY, by engine
         self.metas: dict[int, bytes] = {}
+        #: answers that go to the client with the last one
+        self.kept: list[Result] = []
         #: the collective of this job will not happen
         self.abandoned = False
         #: a part of it has ended other than by being cancelled

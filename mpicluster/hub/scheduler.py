@@ -475,7 +475,7 @@ class Scheduler:
             message.output,
             engine.ring if message.sizes else None,
         )
-        self.tell(job.client, result)
+        self._answer(job, result)
         self.notes.append(Ended(job.number, part.index, result))
         if part.state is State.DELIVERING:
             part.remaining = sum(message.sizes)
@@ -546,6 +546,13 @@ class Scheduler:
         if client.address in self.clients:
             self.out.append(Send(client.address, message))
 
+    def _answer(self, job: Job, result: m.Result) -> None:
+        """Tell a client what became of a part. Of a program for arrays, all that went well at once: nobody waits for less."""
+        if job.submit.kind == "arrays" and result.outcome == m.OK and not result.sizes:
+            job.kept.append(result)
+        else:
+            self.tell(job.client, result)
+
     def end_part(self, part: Part, outcome: int, data: bytes) -> None:
         """End a part without its engine's word."""
         engine = part.engine if part.engine is not None else -1
@@ -570,6 +577,8 @@ class Scheduler:
                 del job.client.parts[part.task]
         self.conditions.ended(part, outcome)
         if job.open == 0:
+            for result in job.kept:
+                self.tell(job.client, result)
             job.parts = []  # no cycle is left: all of it is freed at once
             if job.fn_id:
                 self.out += [Send(self.engines[i].main, m.Forget([job.fn_id])) for i in job.holders if i in self.engines]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
-__all__ = ["SCATTERED", "Answer", "Key", "Op", "Program", "Ref", "Told"]
+__all__ = ["NO_SCALAR", "SCATTERED", "Answer", "Key", "Op", "Program", "Ref", "Told"]
 
 Key: TypeAlias = "int | tuple[int, ...]"
 
 #: Under this name, followed by a key, what was scattered waits to become an array.
 SCATTERED = "_mpicluster_scattered_"
+#: What is said of an array with dimensions that is to be a number.
+NO_SCALAR = "only 0-dimensional arrays can be converted to Python scalars"
 
 
 class Ref(NamedTuple):

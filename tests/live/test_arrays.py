@@ -69,11 +69,41 @@ def test_shape_and_type_are_known_without_asking(rc4, gate):
 def test_an_array_of_which_nothing_is_known_is_not_taken_for_none(rc4):
     """Neither for a new axis, nor for a bound that there is not."""
     x = rc4.xp.arange(5) * 10
+    assert x._meta is not None
     some = rc4.xp.take(rc4.xp.arange(5), rc4.xp.asarray([1, 2]))
     assert some._meta is None
     assert x[some].shape == (2,)
     assert rc4.xp.clip(x[0], min=rc4.xp.take(x, rc4.xp.asarray([1, 2]))).shape == (2,)
     assert rc4.xp.sum([1, 2]).shape == ()
+
+
+def test_what_depends_on_values_is_not_waited_for(rc4, gate):
+    """Nor is what is made of it, until a value is used: then one answer brings shape and value."""
+    x = rc4.xp.asarray([3, 1, 3, 2])
+    busy = rc4[:].apply_async(gate.pass_through)
+    kinds = rc4.xp.unique_values(x)
+    total = rc4.xp.sum(kinds * 2)
+    assert total._meta is None
+    gate.open()
+    busy.get(30)
+    assert int(total) == 12
+    assert complex(total) == 12
+    assert [total][total - 12] is total
+    with pytest.raises(TypeError, match="only 0-dimensional") as e:
+        float(kinds)
+    assert any("test_arrays.py" in note for note in e.value.__notes__)
+    assert kinds.shape == (3,)
+
+
+@pytest.mark.parametrize("ends", [(5,), (2, 9), (9, 2), (9, 2, -2), (0, 1, 0.3), (5.0,), (np.float32(3),), (np.int8(3), 7)], ids=str)
+def test_ranges_are_known_without_asking(rc4, ends):
+    x, expected = rc4.xp.arange(*ends), np.arange(*ends)
+    assert x._meta is not None
+    assert x.shape == expected.shape
+    assert rc4.xp.arange(*ends, dtype="complex64").dtype == "complex64"
+    values = np.asarray(x)
+    assert (values.shape, values.dtype) == (x.shape, x.dtype)
+    np.testing.assert_allclose(values, expected)
 
 
 def test_what_numpy_refuses_is_refused_at_once(rc4, gate):

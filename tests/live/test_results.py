@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,6 @@ TIMEOUT = 30
 
 
 def wait_for_file(path):
-    import time
-
     while not os.path.exists(path):
         time.sleep(0.002)
     return path
@@ -44,6 +44,23 @@ def test_callbacks_come_before_and_after_the_end(rc):
     assert said[0].result(timeout=TIMEOUT) == 3
     result.add_done_callback(lambda r: said[1].set_result(r.result()))
     assert said[1].result(timeout=TIMEOUT) == 3
+
+
+def test_answers_that_come_one_by_one_after_a_caller_has_read_for_itself(rc4, tmp_path, monkeypatch):
+    """The listening thread stays aside for a caller's next call; not if somebody is to be told of what comes."""
+    monkeypatch.setattr("mpicluster.client.connection._ASIDE", 10 * TIMEOUT)
+    gates = [tmp_path / str(i) for i in rc4.ids]
+    assert rc4[0].apply_sync(abs, -1) == 1  # the caller reads
+    result = rc4[:].map_async(wait_for_file, list(map(str, gates)))
+    told = threading.Event()
+    result.add_done_callback(lambda _: told.set())
+    for i, gate in enumerate(gates):
+        gate.touch()
+        end = time.monotonic() + TIMEOUT
+        while result.progress <= i:
+            assert time.monotonic() < end
+            time.sleep(0.002)
+    assert told.wait(TIMEOUT)
 
 
 def test_results_are_futures(rc):

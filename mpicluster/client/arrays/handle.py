@@ -12,7 +12,7 @@ import numpy as np
 from mpicluster.array.operators import Operators
 from mpicluster.client.arrays.infer import Meta
 from mpicluster.errors import ClusterError
-from mpicluster.serial.arrayops import Key, Ref
+from mpicluster.serial.arrayops import NO_SCALAR, Key, Ref
 
 if TYPE_CHECKING:
     from mpicluster.client.arrays.namespace import RemoteNamespace
@@ -199,8 +199,10 @@ class RemoteArray(Operators, RemoteObject):
         return np.empty(0).__dlpack_device__()
 
     def _scalar(self) -> Any:
+        if self._meta is None:
+            return self._namespace._ask("=scalar", self)
         if self.shape:
-            raise TypeError("only 0-dimensional arrays can be converted to Python scalars")
+            raise TypeError(NO_SCALAR)
         return self._fetch()
 
     def __bool__(self) -> bool:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mpicluster.array as names
+from mpicluster.array.steps import length_of_range, type_of_range
 
-__all__ = ["UNKNOWN", "Meta", "infer"]
+__all__ = ["INFERRED", "UNKNOWN", "Meta", "infer"]
 
 Shape = tuple[int, ...]
 
@@ -150,6 +151,14 @@ def _full(shape: Any, fill_value: Any, *, dtype: Any = None, **_: Any) -> Meta:
 
 def _same(x: Meta, /, *_values: Any, dtype: Any = None, **_: Any) -> Meta:
     return Meta(x.shape, x.dtype if dtype is None else np.dtype(dtype))
+
+
+def _arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, **_: Any) -> Meta:
+    if stop is None:
+        start, stop = 0, start
+    if not all(isinstance(v, int | float | np.generic) for v in (start, stop, step)):
+        raise _Unknown
+    return Meta((length_of_range(start, stop, step),), type_of_range(start, stop, step) if dtype is None else np.dtype(dtype))
 
 
 def _linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, **_: Any) -> Meta:
@@ -312,6 +321,7 @@ _RULES |= {
     "astype": lambda x, dtype, /, **_: Meta(x.shape, np.dtype(dtype)),
     "argsort": lambda x, /, **_: Meta(x.shape, np.dtype(np.int64)),
     "roll": lambda x, /, *_shift, **_: x,
+    "arange": _arange,
     "clip": _clip,
     "full": _full,
     "linspace": _linspace,
@@ -332,3 +342,6 @@ _RULES |= {
     "fft.fft": _fft,
     "fft.ifft": _fft,
 }
+
+#: Functions of which this may know what they give: one array.
+INFERRED = frozenset(_RULES)

@@ -15,7 +15,7 @@ import mpicluster.array as names
 from mpicluster.array.extremes import FloatLimits, IntegerLimits
 from mpicluster.array.layout import Block, BlockCyclic, BlockCyclic2D, Layout, Replicated, default_layout
 from mpicluster.client.arrays.handle import RemoteArray, RemoteObject
-from mpicluster.client.arrays.infer import UNKNOWN, Meta, infer
+from mpicluster.client.arrays.infer import INFERRED, UNKNOWN, Meta, infer
 from mpicluster.client.arrays.sending import Batch, Sender, called_at
 from mpicluster.client.arrays.signatures import described
 from mpicluster.serial.arrayops import SCATTERED, Key, Op, Ref, Told
@@ -40,11 +40,11 @@ _LOCAL: dict[str, Callable[..., Any]] = {
 }
 _TYPES = frozenset("bool complex128 complex64 float32 float64 int16 int32 int64 int8 uint16 uint32 uint64 uint8".split())
 _VALUES = {t.__name__: t for t in (Block, BlockCyclic, BlockCyclic2D, Layout, Replicated)}
-#: Functions that give one array, so that nobody need wait to know what they give. Those that infer knows are among them.
-_ONE = frozenset(
+#: Functions that give one array, so that nobody need wait to know what they give.
+_ONE = INFERRED.union(
     (
-        "arange asarray from_dlpack from_engines replicate astype diff get_item isin linspace load repeat reshape roll searchsorted take "
-        "take_along_axis tile unique_values tensordot vecdot linalg.tensordot linalg.vecdot linalg.outer linalg.cross linalg.diagonal "
+        "asarray from_dlpack from_engines replicate diff isin load repeat searchsorted take "
+        "take_along_axis tile unique_values tensordot linalg.tensordot linalg.outer linalg.diagonal "
         "linalg.trace linalg.matrix_power linalg.det linalg.pinv linalg.matrix_rank linalg.svdvals linalg.eigvals linalg.eigvalsh "
         "linalg.matrix_norm linalg.vector_norm linalg.norm linalg.cond linalg.solve_triangular fft.rfft fft.irfft "
         "fft.hfft fft.ihfft fft.fftn fft.ifftn "
@@ -163,7 +163,7 @@ class RemoteNamespace:
             if isinstance(x, RemoteObject) and x._namespace is not self:
                 raise ValueError(f"an operand lies on {x._namespace!r}, this is a function for {self!r}")
         meta = infer(name, _with_metas(args), _with_metas(kwargs))
-        if meta is not None or name in _ONE:
+        if name in _ONE:
             return self._array(name, args, kwargs, meta)
         if name in _SEVERAL:
             return self._several(name, args, kwargs, *_SEVERAL[name])

@@ -118,7 +118,7 @@ class Sender:
             batch = self._batch
             batch.ops.append(op)
             if now or len(batch.ops) >= _AT_MOST:
-                self.flush()
+                self.flush(awaited=now)
             elif not self._under_way and not self._poked:
                 self._poked = True
                 self._pokes.put(_Poke.ASKED)
@@ -134,8 +134,8 @@ class Sender:
         if keys:
             self._batch.ops.append(Op(0, (), "=free", tuple(keys), {}, tell=False, where=""))
 
-    def flush(self) -> None:
-        """Send all that was asked for."""
+    def flush(self, *, awaited: bool = False) -> None:
+        """Send all that was asked for; ``awaited``: the caller is about to wait for it."""
         with self._lock:
             self._take_freed()
             batch = self._batch
@@ -163,7 +163,10 @@ class Sender:
             batch.ops = []
         if batch.result is not None:
             self._recent.append(batch.result)
-            batch.result.add_done_callback(self._on_done)
+            if awaited:
+                batch.result._then(self._on_done)
+            else:
+                batch.result._watch(self._on_done)
 
     def flush_if_idle(self) -> None:
         """Send what waits, unless the engines have work of this sender: it goes after that."""
@@ -183,7 +186,7 @@ class Sender:
         """What an operation gave, as it was told: waits, and raises what it raised."""
         with self._lock:
             if batch is self._batch:
-                self.flush()
+                self.flush(awaited=True)
         told = batch.told(key)
         if told.kind != "error":
             return told
