@@ -104,7 +104,7 @@ def test_importing_loads_nothing_heavy():
 
 def test_of_arrays_others_know_what_needs_no_mpi():
     """... but for the one module by which an engine holds them."""
-    free = ("array", "array.elements", "array.extremes", "array.layout", "array.operators", "array.part")
+    free = ("array", "array.elements", "array.extremes", "array.layout", "array.operators", "array.part", "array.steps")
     for name, path in modules():
         if name.partition(".")[0] not in ("array", "linalg") and name != "engine.arrays":
             used = {x.removeprefix("mpicluster.") for x in imports(path) if x.startswith(("mpicluster.array", "mpicluster.linalg"))}
