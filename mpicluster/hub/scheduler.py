@@ -192,7 +192,8 @@ class Scheduler:
         self.balancer.remove(engine_id)
         info = engine.info
         text = f"engine {info.id} (rank {info.rank}, pid {info.pid} on {info.host}) {reason}"
-        if self.survives and (self.engines or self.arriving):
+        last = not self.engines and not self.arriving
+        if self.survives and not last:
             self.epoch += 1
             self._announce(text)  # first: whoever hears of a task that was lost is to know which engines are left
         self.endings.engine_lost(engine_id)
@@ -201,7 +202,7 @@ class Scheduler:
             self._part_lost(part, text, was_running=part is running)
         engine.parts.clear()
         engine.delivering.clear()
-        if not self.engines and not self.arriving:
+        if last:
             self._end(f"the last engine is gone: {text}")
         elif not self.survives:
             self._end(f"{text}; {self.mpi} cannot go on with a dead rank, so the cluster ends (Open MPI with --with-ft ulfm can)")

@@ -162,9 +162,8 @@ class RemoteNamespace:
         for x in itertools.chain(args, kwargs.values()):
             if isinstance(x, RemoteObject) and x._namespace is not self:
                 raise ValueError(f"an operand lies on {x._namespace!r}, this is a function for {self!r}")
-        meta = infer(name, _with_metas(args), _with_metas(kwargs))
         if name in _ONE:
-            return self._array(name, args, kwargs, meta)
+            return self._array(name, args, kwargs, infer(name, _with_metas(args), _with_metas(kwargs)))
         if name in _SEVERAL:
             return self._several(name, args, kwargs, *_SEVERAL[name])
         key = self._sender.new_key()
