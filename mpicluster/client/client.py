@@ -339,13 +339,14 @@ class Client(Jobs, Remembering):
             self._names.add(self.id, first, count, targets)
             if result._view is not None:
                 result._view.history.add(self.id, first, count, targets)
-            if targets is not None:
+            together = kind == "arrays"  # the engines give one answer
+            if targets is not None and not together:
                 self._pending.add(first, Pending(result, {target: first_slot + i for i, target in enumerate(targets)}))
             elif count == 1:
                 self._pending.add(first, Pending(result, first_slot))
             else:
                 self._pending.add_run(first, count, result, first_slot)
-            result._number(first_slot, first, targets)
+            result._number(first_slot, first, targets[:1] if targets is not None and together else targets)
             if buffers:
                 self._uploads[first] = (-1, buffers, Outgoing(buffers))
         message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries, terms)

@@ -92,7 +92,8 @@ class DirectView(View):
         flags = self._flags_now() if flags is None else flags
         ids, single = self._ids(flags.targets if targets is None else targets)
         fn, argument = payload(INLINE_UP_TO if len(ids) == 1 else min(INLINE_UP_TO, self._broadcast_from // len(ids)))
-        result = AsyncResult(self.client, name, len(ids), single=single, assemble=assemble)
+        together = kind == "arrays"  # the engines give one answer
+        result = AsyncResult(self.client, name, 1 if together else len(ids), single=single or together, assemble=assemble)
         result._made_by(self, flags)
         if not collective and len(ids) > 1 and kind in ("apply", "execute"):
             collective = self._answers

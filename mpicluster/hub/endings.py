@@ -93,6 +93,8 @@ class Endings:
             if part is not None:
                 if part.job.submit.collective:
                     self._hub.abandon(part.job, part, m.ABORTED)
+                if part.state is State.ENTERED:  # its door stood open, and others may be inside
+                    self._hub.failed_together(part.job, part)
                 if wanted and self._hub.may_return(part):
                     self._hub.give_back(part)
                 else:

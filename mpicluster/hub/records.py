@@ -42,6 +42,7 @@ TRANSITIONS: Final = {
     (State.WAITING, "end"): State.ENDED,
     (State.ASSIGNED, "return"): State.WAITING,  # withdrawn, failed with retries left, or its engine died
     (State.ASSIGNED, "ready"): State.READY,
+    (State.ASSIGNED, "enter"): State.ENTERED,  # the door stood open
     (State.ASSIGNED, "deliver"): State.DELIVERING,
     (State.ASSIGNED, "end"): State.ENDED,
     (State.READY, "enter"): State.ENTERED,
@@ -71,6 +72,7 @@ class Job:
         "parts",
         "priority",
         "submit",
+        "told",
     )
 
     def __init__(self, client: ClientRecord, submit: Submit, fn_id: int) -> None:
@@ -90,8 +92,9 @@ class Job:
         self.parts: list[Part] = []
         #: what each part said when it was READY, by engine
         self.metas: dict[int, bytes] = {}
-        #: answers that go to the client with the last one
-        self.kept: list[Result] = []
+        #: of a program for arrays, which has one answer: that, and what is it in the end if there is none before
+        self.told: Result | None = None
+        self.kept: Result | None = None
         #: the collective of this job will not happen
         self.abandoned = False
         #: a part of it has ended other than by being cancelled

@@ -29,6 +29,8 @@ _GANGS = frozenset({"spmd", "arrays"})
 _TOGETHER = frozenset({"apply", "execute"}) | _GANGS
 #: Numbers of tasks fit in 63 bits.
 _LAST_TASK = 2**63 - 1
+#: Numbers of engines fit in 31.
+_LAST_ENGINE = 2**31 - 1
 
 
 class Scheduler:
@@ -193,12 +195,16 @@ class Scheduler:
         info = engine.info
         text = f"engine {info.id} (rank {info.rank}, pid {info.pid} on {info.host}) {reason}"
         last = not self.engines and not self.arriving
+        lost = [*reversed(engine.parts.values()), *engine.delivering.values()]  # the oldest is to be first again
         if self.survives and not last:
             self.epoch += 1
             self._announce(text)  # first: whoever hears of a task that was lost is to know which engines are left
+        else:
+            for part in lost:
+                part.job.abandoned = True  # who stands at its door hears the farewell, and nothing before
         self.endings.engine_lost(engine_id)
         running = next(iter(engine.parts.values()), None)
-        for part in [*reversed(engine.parts.values()), *engine.delivering.values()]:  # the oldest is to be first again
+        for part in lost:
             self._part_lost(part, text, was_running=part is running)
         engine.parts.clear()
         engine.delivering.clear()
@@ -365,9 +371,18 @@ class Scheduler:
         if stuck:
             self._refuse(job.parts, blocked(stuck[0]))
             return
+        open_to = self._open_to(job)
         for part in job.parts:
             assert part.engine is not None
-            self._assign(part, self.engines[part.engine], now)
+            self._assign(part, self.engines[part.engine], now, open_to)
+
+    def _open_to(self, job: Job) -> bool:
+        """Whether the door of a gang need not be kept: its engines are idle, or about to be, have a communicator, and can be freed."""
+        key = tuple(job.submit.targets or ())
+        gang = job.submit.kind in _GANGS and job.submit.collective == "spmd" and key in self._gangs
+        if not gang or not self.survives or self.healing:
+            return False
+        return all(p.job.told is not None for i in key for p in self.engines[i].parts.values())
 
     def _queue(self, job: Job, parts: list[Part]) -> None:
         if self.balancer.has_taker(job.allowed):
@@ -393,7 +408,7 @@ class Scheduler:
         for part in list(parts):
             self.end_part(part, outcome, why.encode())
 
-    def _assign(self, part: Part, engine: EngineRecord, now: float) -> None:
+    def _assign(self, part: Part, engine: EngineRecord, now: float, open_to: bool = False) -> None:
         part.to("assign")
         job, submit = part.job, part.job.submit
         engine.seq += 1
@@ -411,6 +426,8 @@ class Scheduler:
         if first and submit.sizes:  # the control thread receives while the main one may be busy
             self.out.append(Send(engine.control, m.Expect(part.seq, submit.sizes, job.client.ring)))
         data = submit.data[part.index if len(submit.data) > 1 else 0]
+        if open_to:
+            part.to("enter")
         self.out.append(
             Send(
                 engine.main,
@@ -426,6 +443,7 @@ class Scheduler:
                     submit.targets or [] if submit.collective else [],
                     self._turn,
                     submit.terms.time_limit if submit.terms is not None else 0.0,
+                    m.Enter(part.seq, self.epoch, [], keep=True) if open_to else None,
                 ),
             )
         )
@@ -548,18 +566,25 @@ class Scheduler:
             self.out.append(Send(client.address, message))
 
     def _answer(self, job: Job, result: m.Result) -> None:
-        """Tell a client what became of a part. Of a program for arrays, all that went well at once: nobody waits for less."""
-        if job.submit.kind == "arrays" and result.outcome == m.OK and not result.sizes:
-            job.kept.append(result)
-        else:
+        """Tell a client what became of a part. A program for arrays has one answer: that of its first engine, or, in the end, why not."""
+        if job.submit.kind != "arrays":
             self.tell(job.client, result)
+        elif job.told is not None:
+            if job.told.engine == result.engine:  # it died while it sent its large one
+                self.tell(job.client, result)
+        elif result.outcome == m.OK:
+            if job.submit.targets is not None and result.engine == job.submit.targets[0]:
+                job.told = result
+                self.tell(job.client, result)
+        elif job.kept is None or job.kept.outcome == m.ABANDONED:  # which one is since another has failed
+            job.kept = result
 
     def end_part(self, part: Part, outcome: int, data: bytes) -> None:
         """End a part without its engine's word."""
         engine = part.engine if part.engine is not None else -1
         part.job.answered |= outcome != m.ABORTED
         result = m.Result(part.task, engine, outcome, data, [], 0.0, 0.0)
-        self.tell(part.job.client, result)
+        self._answer(part.job, result)
         if not (part.state is State.DELIVERING and outcome == m.ABORTED):  # which has ended well, unheard
             self.notes.append(Ended(part.job.number, part.index, result))
         if part.state is State.WAITING and not part.job.held:
@@ -578,8 +603,8 @@ class Scheduler:
                 del job.client.parts[part.task]
         self.conditions.ended(part, outcome)
         if job.open == 0:
-            for result in job.kept:
-                self.tell(job.client, result)
+            if job.told is None and job.kept is not None:
+                self.tell(job.client, job.kept)
             job.parts = []  # no cycle is left: all of it is freed at once
             if job.fn_id:
                 self.out += [Send(self.engines[i].main, m.Forget([job.fn_id])) for i in job.holders if i in self.engines]
@@ -718,6 +743,8 @@ def _check_submit(message: m.Submit) -> None:
         raise ProtocolError("a large payload for several engines goes by a collective")
     elif message.collective == "bcast" and not message.sizes:
         raise ProtocolError("there is nothing to broadcast")
+    if not all(0 <= target <= _LAST_ENGINE for target in message.targets or ()):
+        raise ProtocolError("an engine's number is out of range")
     if any(size < 0 for size in message.sizes):
         raise ProtocolError("a buffer's size is negative")
     if not 0 <= message.first <= _LAST_TASK - len(message.data):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from mpicluster.errors import SerializationError
 from mpicluster.serial import functions
+from mpicluster.serial.arrayops import Answer, Op, Program, Ref, Told
 
 __all__ = ["Buffer", "Executed", "Payload", "Unresolved", "decode", "encode", "encode_inline"]
 
@@ -22,8 +23,14 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 #: Buffers below this are pickled in the stream: one copy costs less than the book-keeping.
 OUT_OF_BAND_FROM = 16 * 1024
 
-_ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
+_ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None), type(...)})
+#: Of longer ones it is not looked at all that is in them.
+_LOOKED_AT = 16
 _PLAIN, _WITH_BUFFERS, _LEAN = b"\x00", b"\x01", b"\x02"
+
+
+#: Sequences of ours, and Python's, that are looked into.
+_TUPLES = frozenset({tuple, list, Answer, Told, Op, Ref})
 
 
 class Unresolved(Exception):
@@ -53,22 +60,30 @@ class Executed(NamedTuple):
     execution_count: int
 
 
-def _is_plain(obj: Any) -> bool:
+def _is_plain(obj: Any, depth: int = 16) -> bool:
     """Whether the C pickler alone does: nothing in it comes from the session, or from a package of its own."""
     kind = type(obj)
     if kind in _ATOMS or kind is Executed:
         return True
-    if kind is tuple or kind is list:
-        if len(obj) > 16:
+    if kind in _TUPLES:
+        if len(obj) > _LOOKED_AT or not depth:
             return False
         for x in obj:  # noqa: SIM110 - at a third of the cost of all()
-            if type(x) not in _ATOMS and not _is_plain(x):
+            if type(x) not in _ATOMS and not _is_plain(x, depth - 1):
                 return False
         return True
     if kind is dict:
-        return not obj
+        return not obj or (len(obj) <= _LOOKED_AT and _is_plain(list(obj), depth) and _is_plain(list(obj.values()), depth))
+    if kind is slice:
+        return _is_plain((obj.start, obj.stop, obj.step), depth)
+    if kind is Program:
+        return all(map(_is_plain, obj.ops))
     numpy = sys.modules.get("numpy")
-    return numpy is not None and kind is numpy.ndarray and not obj.dtype.hasobject
+    if numpy is None:
+        return False
+    if kind is numpy.ndarray or (isinstance(obj, numpy.generic) and kind.__module__ == "numpy"):
+        return not obj.dtype.hasobject
+    return isinstance(obj, numpy.dtype) and not obj.hasobject
 
 
 def encode(obj: Any, inline_up_to: int, what: str = "object") -> Payload:

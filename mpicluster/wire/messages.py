@@ -435,6 +435,19 @@ class Registered(_Message, frozen=True, tag=40):
     """The hub knows the engine."""
 
 
+class Enter(_Message, frozen=True, tag=42):
+    """All targets are ready: enter the collective, in this epoch."""
+
+    seq: int
+    epoch: int
+    #: what each target said in `Ready`; runs of equal ones as their number and one of them
+    metas: list[tuple[int, bytes]]
+    #: whether the communicator of these targets is kept for the next time: all must do the same
+    keep: bool
+    #: whether a new communicator is made though there may be one
+    fresh: bool = False
+
+
 class Assign(_Message, frozen=True, tag=41):
     """Run this."""
 
@@ -453,6 +466,8 @@ class Assign(_Message, frozen=True, tag=41):
     turn: int = 0
     #: seconds it may run; 0 for no limit
     time_limit: float = 0.0
+    #: what would be the answer to `Ready`, which is not to be asked for
+    enter: Enter | None = None
 
 
 class Expect(_Message, frozen=True, tag=48):
@@ -468,19 +483,6 @@ class ReaderGone(_Message, frozen=True, tag=49):
     """A client that may have read from the engine's ring has gone: its number, as in `Credit`."""
 
     reader: int
-
-
-class Enter(_Message, frozen=True, tag=42):
-    """All targets are ready: enter the collective, in this epoch."""
-
-    seq: int
-    epoch: int
-    #: what each target said in `Ready`; runs of equal ones as their number and one of them
-    metas: list[tuple[int, bytes]]
-    #: whether the communicator of these targets is kept for the next time: all must do the same
-    keep: bool
-    #: whether a new communicator is made though there may be one
-    fresh: bool = False
 
 
 class Abandon(_Message, frozen=True, tag=43):

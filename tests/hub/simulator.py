@@ -15,6 +15,8 @@ from mpicluster.wire import messages as m
 
 #: Bytes of a bulk payload that a receiver allows at a time, and that a sender puts into a chunk.
 WINDOW, CHUNK = 4, 2
+#: What several engines run as one gang.
+GANGS = ("spmd", "arrays")
 
 
 def submit(first=1, targets=None, data=(b"d",), *, kind="apply", collective="", retries=0, allowed=(), sizes=(), fn=b"f", terms=None):
@@ -60,6 +62,8 @@ class FakeEngine:
         self.main_out, self.control_out = deque(), deque()
         self.queue = deque()
         self.begun, self.skip = 0, set()
+        #: assignments in which others are not to be waited for
+        self.doomed = set()
         self.epoch = 0
         #: how often it has shrunk its world, and the communicators of some engines that it keeps
         self.shrinks, self.groups, self.gangs = 0, set(), set()
@@ -118,6 +122,7 @@ class FakeEngine:
                     self.say_control(m.Withdrawn([], [seq]))
                 self.end_running(seq, m.FAILED)
             case m.Free(seq=seq):
+                self.doomed.add(seq)
                 self.end_running(seq, m.ABANDONED)
                 for done in self.kept:
                     if done.seq == seq:
@@ -145,6 +150,9 @@ class FakeEngine:
             task, self.running = self.running, None
             self.revoked = self.revoked or self.cluster.random.random() < 0.5
             self.done(task, outcome)
+        elif self.inside is not None and self.inside[0].kind in GANGS and seq in (0, self.inside[0].seq):
+            task, self.inside = self.inside[0], None
+            self.done(task, outcome)
 
     def say_control(self, message, frame=None):
         self.control_out.append((message, frame))
@@ -167,9 +175,9 @@ class FakeEngine:
                         task, self.door = self.door, None
                         assert sum(count for count, _ in metas) == len(task.targets)
                         if epoch == self.epoch:
-                            known = self.gangs if task.kind == "spmd" else self.groups
+                            known = self.gangs if task.kind in GANGS else self.groups
                             key = tuple(task.targets)
-                            self.inside = (task, epoch, fresh if task.kind == "spmd" else key not in known)
+                            self.inside = (task, epoch, fresh if task.kind in GANGS else key not in known)
                             assert fresh or key in known, "a communicator that it does not have"
                             if keep:
                                 known.add(key)
@@ -224,6 +232,15 @@ class FakeEngine:
             self.say_control(m.Output(task.seq, [(m.STDOUT, b"said")]))
         if random.random() < self.cluster.failures:
             self.done(task, random.choice((m.FAILED, m.UNMET, m.LATE)))
+        elif task.enter is not None:
+            assert task.collective == "spmd", "they meet before they are a gang"
+            assert tuple(task.targets) in self.gangs or task.enter.epoch != self.epoch, "a communicator that it does not have"
+            if task.seq in self.doomed:
+                self.done(task, m.ABANDONED)
+            elif task.enter.epoch == self.epoch:
+                self.inside = (task, self.epoch, False)
+            else:
+                self.done(task, m.LOST)
         elif task.collective:
             self.door = task
             self.main_out.append((m.Ready(task.seq, b""), None))
@@ -243,13 +260,13 @@ class FakeEngine:
     def meet(self):
         together = self.all_inside() or ()
         assert len({engine.inside[2] for engine in together}) == 1, "some make a communicator that others have"
-        failing = {e.id for e in together if e.inside[0].kind == "spmd" and self.cluster.random.random() < self.cluster.failures}
+        failing = {e.id for e in together if e.inside[0].kind in GANGS and self.cluster.random.random() < self.cluster.failures}
         if together and together[0].inside[0].collective == "coalesce":
             self.coalesce(together)
             return
         for engine in together:
             task, engine.inside = engine.inside[0], None
-            if task.kind == "spmd" and failing:  # some fail, the others may have ended before, or wait
+            if task.kind in GANGS and failing:  # some fail, the others may have ended before, or wait
                 ended = self.cluster.random.random() < 0.5
                 engine.done(task, m.FAILED if engine.id in failing else m.OK if ended else m.ABANDONED)
             else:
@@ -285,7 +302,7 @@ class FakeClient:
         self.cluster, self.name, self.address = cluster, name, name.encode() + b"r"
         self.inbox, self.outbox = deque(), deque()
         self.next_task, self.next_request = 1, 1
-        #: what each task is expected to be answered with: engine ids, or None for a balanced one
+        #: what each task is expected to be answered with: engine ids, or None if there is one answer
         self.expected = {}
         self.submits = {}
         #: final answers
@@ -305,7 +322,7 @@ class FakeClient:
         data = [b"%s-%d-%d" % (self.name.encode(), self.next_task, i) for i in range(len(message.data))]
         message = m.Submit(*(data if f == "data" else getattr(message, f) for f in message.__struct_fields__))
         for i in range(count):
-            self.expected[self.next_task + i] = message.targets
+            self.expected[self.next_task + i] = None if message.kind == "arrays" else message.targets
             self.submits[self.next_task + i] = (message, data[i if count > 1 else 0])
         if message.sizes:
             self.uploads[self.next_task] = (-1, Sending(sum(message.sizes)))
@@ -330,7 +347,7 @@ class FakeClient:
                 assert message.task in self.expected
                 targets = self.expected[message.task]
                 key = (message.task, message.engine if targets is not None else None)
-                assert key not in self.answers, "output after the result"
+                assert key not in self.answers or self.submits[message.task][0].kind == "arrays", "output after the result"
             case m.Welcome() | m.Engines():
                 self.engines = [e.id for e in message.engines]
             case m.Verdict():
@@ -517,7 +534,9 @@ class Cluster:
                 if answer.outcome == m.ABORTED and not (message.collective or message.retries or self.dead or self.failures):
                     assert runs == 0, "a task that ran was called cancelled"
                 again = message.retries + len(self.dead) + len(everywhere) * (self.failures > 0)  # an engine may be unfit
-                assert runs <= (1 + again if target is None else 1), "a task ran too often"
+                assert runs <= (len(message.targets) if message.targets and target is None else 1 + again if target is None else 1), (
+                    "a task ran too often"
+                )
                 if message.terms is not None:
                     self.check_terms(client, message, answer, runs)
             for request, cancelled in client.verdicts.items():
@@ -561,9 +580,13 @@ class Cluster:
             client, submit = names[job]
             key = (submit.first + part, None) if submit.targets is None else (submit.first, submit.targets[part])
             told[client, *key] = [outcome for outcome, _ in known]
+            if submit.kind == "arrays":
+                told.setdefault((client, submit.first, None), []).append(known[-1][0])
         for client in self.clients.values():
             for key, answer in client.answers.items():
-                assert told[client.name, *key][-1] == answer.outcome
+                outcomes = told[client.name, *key]
+                together = client.submits[key[0]][0].kind == "arrays"
+                assert answer.outcome in outcomes if together else answer.outcome == outcomes[-1]
 
     def check_rest(self):
         """Nothing waits, nothing is remembered for nothing."""

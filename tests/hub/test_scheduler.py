@@ -207,6 +207,117 @@ def test_a_world_that_cannot_survive_ends_with_its_reason():
     assert "cannot go on" in bench.farewell
 
 
+def test_who_waits_at_a_door_as_the_cluster_ends_hears_the_farewell_alone():
+    """Not that another part was abandoned, by which the whole call would seem to have ended for another reason."""
+    bench = Bench(3, survives=False)
+    bench.say(submit(1, [0, 1, 2], collective="gather"))
+    bench.work(0)
+    bench.work(2)
+    bench.said.clear()
+    bench.lose(1)
+    told = [type(x) for x in bench.said[CLIENT]]
+    assert told.count(m.Result) == 1
+    assert told[-1] is m.Farewell
+
+
+def gang(first=1, targets=(0, 1), kind="spmd"):
+    return submit(first, list(targets), kind=kind, collective="spmd")
+
+
+def gang_that_has_met(n=2, kind="spmd", **options):
+    bench = Bench(n, **options)
+    bench.say(gang(1, range(n), kind))
+    for engine in range(n):
+        bench.work(engine)
+    assert all(r.outcome == m.OK for r in bench.results)
+    bench.said.clear()
+    bench.results.clear()
+    return bench
+
+
+def assigned(bench, engine):
+    return bench.heard(b"%dm" % engine, m.Assign)
+
+
+@pytest.mark.parametrize("kind", ["spmd", "arrays"])
+def test_idle_engines_that_have_met_need_no_door(kind):
+    bench = gang_that_has_met(kind=kind)
+    bench.say(gang(2, kind=kind))
+    for engine in (0, 1):
+        (task,) = assigned(bench, engine)
+        assert task.enter == m.Enter(task.seq, 0, [], keep=True)
+        bench.done(engine, task.seq)
+    bench.turn()
+    assert bench.outcomes == ([(0, m.OK)] if kind == "arrays" else [(0, m.OK), (1, m.OK)])
+
+
+def test_a_door_is_kept_for_who_is_busy_has_not_met_or_could_not_be_freed():
+    bench = gang_that_has_met()
+    bench.say(submit(2, [1]))
+    bench.say(gang(3))
+    bench.say(gang(4, [1, 0]))
+    assert [task.enter for engine in (0, 1) for task in assigned(bench, engine)] == [None] * 5
+    bench = gang_that_has_met(survives=False)
+    bench.say(gang(2))
+    assert assigned(bench, 0)[0].enter is None
+
+
+def test_who_does_not_come_through_an_open_door_is_not_waited_for():
+    """It is interrupted before it has begun: the other, which may be inside, is freed; they meet anew the next time."""
+    bench = gang_that_has_met()
+    bench.say(gang(2))
+    bench.say(m.Interrupt(1, [2]))
+    (late,), (inside,) = assigned(bench, 0), assigned(bench, 1)
+    bench.hear(0, m.Withdrawn([late.seq], []))
+    assert inside.seq in [x.seq for x in bench.heard(b"1c", m.Free)]
+    bench.queues[0].clear()
+    bench.done(1, inside.seq, m.FAILED)
+    bench.turn()
+    assert bench.outcomes == [(0, m.ABORTED), (1, m.FAILED)]
+    bench.say(gang(3))
+    assert assigned(bench, 0)[-1].enter is None
+
+
+# -- programs for arrays, which have one answer ------------------------------------------------------------------------
+
+
+def test_the_first_engine_answers_for_all():
+    """And the next program begins before the others have told that they are done."""
+    bench = gang_that_has_met(3, "arrays")
+    bench.say(gang(2, range(3), "arrays"))
+    bench.done(1, assigned(bench, 1)[0].seq)
+    bench.turn()
+    assert bench.results == []
+    bench.done(0, assigned(bench, 0)[0].seq)
+    bench.turn()
+    assert bench.outcomes == [(0, m.OK)]
+    bench.say(gang(3, range(3), "arrays"))
+    assert all(assigned(bench, engine)[-1].enter is not None for engine in range(3))
+    bench.done(2, assigned(bench, 2)[0].seq)
+    bench.turn()
+    assert len(bench.results) == 1
+
+
+def test_the_cause_of_a_failure_answers_for_all():
+    bench = gang_that_has_met(3, "arrays")
+    bench.say(gang(2, range(3), "arrays"))
+    for engine, outcome in ((0, m.ABANDONED), (2, m.FAILED), (1, m.ABANDONED)):
+        assert bench.results == []
+        bench.done(engine, assigned(bench, engine)[0].seq, outcome)
+        bench.turn()
+    assert bench.outcomes == [(2, m.FAILED)]
+
+
+def test_a_first_engine_that_dies_while_it_sends_a_large_answer():
+    bench = gang_that_has_met(2, "arrays")
+    bench.say(gang(2, kind="arrays"))
+    bench.done(0, assigned(bench, 0)[0].seq, sizes=[9])
+    bench.done(1, assigned(bench, 1)[0].seq)
+    bench.turn()
+    bench.lose(0)
+    assert [(r.engine, r.outcome) for r in bench.results] == [(0, m.OK), (0, m.LOST)]
+
+
 def test_a_retry_goes_to_another_engine():
     bench = Bench(2)
     bench.say(submit(retries=1))
@@ -531,6 +642,8 @@ def test_a_chunk_outside_its_payload_is_refused(offset, frame):
         submit(data=[b"x", b"y"], sizes=[1]),
         submit(targets=[]),
         submit(targets=[0, 0]),
+        submit(targets=[-1]),
+        submit(targets=[2**31]),
         submit(targets=[0, 1], data=[b"x"] * 3),
         submit(targets=[0, 1], sizes=[1]),
         submit(targets=[0, 1], collective="bcast"),

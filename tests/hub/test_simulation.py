@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from simulator import Cluster, submit
+from simulator import GANGS, Cluster, submit
 
 from mpicluster.errors import ProtocolError
 from mpicluster.hub import scheduler
@@ -19,7 +19,7 @@ from mpicluster.wire import messages as m
 
 def random_needs(rng, client):
     own = [(rng.randrange(1, client.next_task + (rng.random() < 0.05)), -1) for _ in range(rng.randint(1, 4))]
-    own = [(task, -1) for task, _ in own if client.expected.get(task) is None]
+    own = [(task, -1) for task, _ in own if task in client.submits and client.submits[task][0].targets is None]
     success = rng.random() < 0.8
     return m.Needs(own, [], rng.random() < 0.7, success, not success or rng.random() < 0.3) if own else None
 
@@ -51,7 +51,8 @@ def random_submission(rng, client):
         large = collective == "bcast" or (
             rng.random() < 0.5 and (collective in ("scatter", "coalesce") or (not collective and len(targets) == 1))
         )
-        kind = "spmd" if collective == "spmd" or (collective == "bcast" and rng.random() < 0.3) else "apply"
+        gang = collective == "spmd" or (collective == "bcast" and rng.random() < 0.3)
+        kind = rng.choice(GANGS) if gang else "apply"
         client.submit(kind=kind, targets=targets, collective=collective, sizes=[3, 6] if large else [])
 
 

@@ -211,6 +211,7 @@ def test_what_is_more_important_goes_first(rc, gate, notes):
     for priority in (0, 5, -5, 5, 10):
         with view.temp_flags(priority=priority, after=held):
             results.append(view.apply_async(note, str(notes), priority))
+    rc.queue_status()  # answered after all that was said before: the hub has them
     gate.touch()
     held.get(timeout=TIMEOUT)
     assert rc.wait(results, timeout=TIMEOUT)

@@ -151,7 +151,6 @@ class Sender:
                     lambda limit: (b"", encode(program, limit, "an operand")),
                     targets=self.engines,
                     block=False,
-                    assemble=lambda values: values[0],
                     collective="spmd",
                 )
             except TargetError as e:
