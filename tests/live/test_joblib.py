@@ -121,9 +121,7 @@ def test_what_cannot_be_sent_is_an_error_not_a_hang(backend):
 def test_a_timeout(backend, gate):
     with pytest.raises(multiprocessing.TimeoutError):
         Parallel(timeout=0.1)(delayed(gate.pass_through)(i) for i in range(20))
-    until(lambda: len(backend.outstanding) <= 4)
-    gate.open()
-    until(lambda: not backend.outstanding)
+    until(lambda: not backend.outstanding)  # what ran was interrupted, what was queued behind it was taken back
     assert gate.came() <= 4
 
 
