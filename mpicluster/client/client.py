@@ -339,14 +339,14 @@ class Client(Jobs, Remembering):
             self._names.add(self.id, first, count, targets)
             if result._view is not None:
                 result._view.history.add(self.id, first, count, targets)
-            together = kind == "arrays"  # the engines give one answer
-            if targets is not None and not together:
-                self._pending.add(first, Pending(result, {target: first_slot + i for i, target in enumerate(targets)}))
+            answering = targets[:1] if targets is not None and kind in m.ONE_ANSWER else targets
+            if answering is not None and answering is targets:
+                self._pending.add(first, Pending(result, {target: first_slot + i for i, target in enumerate(answering)}))
             elif count == 1:
                 self._pending.add(first, Pending(result, first_slot))
             else:
                 self._pending.add_run(first, count, result, first_slot)
-            result._number(first_slot, first, targets[:1] if targets is not None and together else targets)
+            result._number(first_slot, first, answering)
             if buffers:
                 self._uploads[first] = (-1, buffers, Outgoing(buffers))
         message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries, terms)

@@ -20,6 +20,7 @@ from mpicluster.ids import Targets, resolve, select
 from mpicluster.serial.failure import Guarded
 from mpicluster.serial.partition import join, scattering, split
 from mpicluster.serial.payload import Payload, decode, encode, encode_inline
+from mpicluster.wire import messages as m
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -92,8 +93,8 @@ class DirectView(View):
         flags = self._flags_now() if flags is None else flags
         ids, single = self._ids(flags.targets if targets is None else targets)
         fn, argument = payload(INLINE_UP_TO if len(ids) == 1 else min(INLINE_UP_TO, self._broadcast_from // len(ids)))
-        together = kind == "arrays"  # the engines give one answer
-        result = AsyncResult(self.client, name, 1 if together else len(ids), single=single or together, assemble=assemble)
+        one = kind in m.ONE_ANSWER
+        result = AsyncResult(self.client, name, 1 if one else len(ids), single=single or one, assemble=assemble)
         result._made_by(self, flags)
         if not collective and len(ids) > 1 and kind in ("apply", "execute"):
             collective = self._answers

@@ -283,7 +283,7 @@ class _Door:
         self._engine = engine
         self._task = task
         self._comm: MPI.Intracomm | None = None
-        self._answer = task.enter
+        self._answer = task.enter  # what the hub knew without being asked
 
     @property
     def met(self) -> bool:

@@ -92,7 +92,7 @@ class Job:
         self.parts: list[Part] = []
         #: what each part said when it was READY, by engine
         self.metas: dict[int, bytes] = {}
-        #: of a program for arrays, which has one answer: that, and what is it in the end if there is none before
+        #: of a kind that has one answer: that, and why there is none, which is told in the end
         self.told: Result | None = None
         self.kept: Result | None = None
         #: the collective of this job will not happen

@@ -371,12 +371,12 @@ class Scheduler:
         if stuck:
             self._refuse(job.parts, blocked(stuck[0]))
             return
-        open_to = self._open_to(job)
+        no_door = self._needs_no_door(job)
         for part in job.parts:
             assert part.engine is not None
-            self._assign(part, self.engines[part.engine], now, open_to)
+            self._assign(part, self.engines[part.engine], now, no_door)
 
-    def _open_to(self, job: Job) -> bool:
+    def _needs_no_door(self, job: Job) -> bool:
         """Whether the door of a gang need not be kept: its engines are idle, or about to be, have a communicator, and can be freed."""
         key = tuple(job.submit.targets or ())
         gang = job.submit.kind in _GANGS and job.submit.collective == "spmd" and key in self._gangs
@@ -408,7 +408,7 @@ class Scheduler:
         for part in list(parts):
             self.end_part(part, outcome, why.encode())
 
-    def _assign(self, part: Part, engine: EngineRecord, now: float, open_to: bool = False) -> None:
+    def _assign(self, part: Part, engine: EngineRecord, now: float, no_door: bool = False) -> None:
         part.to("assign")
         job, submit = part.job, part.job.submit
         engine.seq += 1
@@ -426,7 +426,7 @@ class Scheduler:
         if first and submit.sizes:  # the control thread receives while the main one may be busy
             self.out.append(Send(engine.control, m.Expect(part.seq, submit.sizes, job.client.ring)))
         data = submit.data[part.index if len(submit.data) > 1 else 0]
-        if open_to:
+        if no_door:
             part.to("enter")
         self.out.append(
             Send(
@@ -443,7 +443,7 @@ class Scheduler:
                     submit.targets or [] if submit.collective else [],
                     self._turn,
                     submit.terms.time_limit if submit.terms is not None else 0.0,
-                    m.Enter(part.seq, self.epoch, [], keep=True) if open_to else None,
+                    m.Enter(part.seq, self.epoch, [], keep=True) if no_door else None,
                 ),
             )
         )
@@ -566,14 +566,15 @@ class Scheduler:
             self.out.append(Send(client.address, message))
 
     def _answer(self, job: Job, result: m.Result) -> None:
-        """Tell a client what became of a part. A program for arrays has one answer: that of its first engine, or, in the end, why not."""
-        if job.submit.kind != "arrays":
+        """Tell a client what became of a part; of a kind that has one answer, the first target's, or, in the end, why there is none."""
+        if job.submit.kind not in m.ONE_ANSWER:
             self.tell(job.client, result)
         elif job.told is not None:
             if job.told.engine == result.engine:  # it died while it sent its large one
                 self.tell(job.client, result)
         elif result.outcome == m.OK:
-            if job.submit.targets is not None and result.engine == job.submit.targets[0]:
+            first = job.submit.targets is not None and result.engine == job.submit.targets[0]
+            if first and (job.kept is None or result.sizes):  # a large one is under way: what another lacks, its next program will say
                 job.told = result
                 self.tell(job.client, result)
         elif job.kept is None or job.kept.outcome == m.ABANDONED:  # which one is since another has failed

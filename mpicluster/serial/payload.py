@@ -24,13 +24,9 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 OUT_OF_BAND_FROM = 16 * 1024
 
 _ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None), type(...)})
-#: Of longer ones it is not looked at all that is in them.
-_LOOKED_AT = 16
+#: What is in longer ones, or deeper than so, is not looked at.
+_LOOKED_AT = _DEEP = 16
 _PLAIN, _WITH_BUFFERS, _LEAN = b"\x00", b"\x01", b"\x02"
-
-
-#: Sequences of ours, and Python's, that are looked into.
-_TUPLES = frozenset({tuple, list, Answer, Told, Op, Ref})
 
 
 class Unresolved(Exception):
@@ -60,10 +56,14 @@ class Executed(NamedTuple):
     execution_count: int
 
 
-def _is_plain(obj: Any, depth: int = 16) -> bool:
+#: Sequences, Python's and ours, that are looked into.
+_TUPLES = frozenset({tuple, list, Executed, Answer, Told, Op, Ref})
+
+
+def _is_plain(obj: Any, depth: int = _DEEP) -> bool:
     """Whether the C pickler alone does: nothing in it comes from the session, or from a package of its own."""
     kind = type(obj)
-    if kind in _ATOMS or kind is Executed:
+    if kind in _ATOMS:
         return True
     if kind in _TUPLES:
         if len(obj) > _LOOKED_AT or not depth:

@@ -534,9 +534,8 @@ class Cluster:
                 if answer.outcome == m.ABORTED and not (message.collective or message.retries or self.dead or self.failures):
                     assert runs == 0, "a task that ran was called cancelled"
                 again = message.retries + len(self.dead) + len(everywhere) * (self.failures > 0)  # an engine may be unfit
-                assert runs <= (len(message.targets) if message.targets and target is None else 1 + again if target is None else 1), (
-                    "a task ran too often"
-                )
+                once = 1 if target is not None else len(message.targets or [0])  # on each engine of those that have one answer
+                assert runs <= (once if message.targets else 1 + again), "a task ran too often"
                 if message.terms is not None:
                     self.check_terms(client, message, answer, runs)
             for request, cancelled in client.verdicts.items():

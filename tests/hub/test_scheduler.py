@@ -308,6 +308,15 @@ def test_the_cause_of_a_failure_answers_for_all():
     assert bench.outcomes == [(2, m.FAILED)]
 
 
+def test_the_first_engine_does_not_answer_for_one_that_has_failed():
+    bench = gang_that_has_met(2, "arrays")
+    bench.say(gang(2, kind="arrays"))
+    bench.done(1, assigned(bench, 1)[0].seq, m.FAILED)
+    bench.done(0, assigned(bench, 0)[0].seq)
+    bench.turn()
+    assert bench.outcomes == [(1, m.FAILED)]
+
+
 def test_a_first_engine_that_dies_while_it_sends_a_large_answer():
     bench = gang_that_has_met(2, "arrays")
     bench.say(gang(2, kind="arrays"))
