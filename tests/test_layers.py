@@ -30,11 +30,12 @@ ALLOWED = {
     "engine": GROUND | {"wire", "serial", "selector", "array", "buffers"},
     "array": GROUND | {"here", "linalg", "buffers"},  # these two are one part
     "linalg": GROUND | {"here", "array", "buffers"},
-    "client": GROUND | {"wire", "serial", "selector", "tracebacks", "array", "buffers"},  # of arrays: names and layouts, see below
+    "client": GROUND | {"wire", "serial", "selector", "tracebacks", "array", "buffers", "batch"},  # of arrays: names and layouts, see below
     "datapub": {"serial", "engine"},
     "launch": GROUND,
-    "cluster": GROUND | {"here", "wire", "serial", "hub", "engine", "client", "launch"},
-    "cli": GROUND | {"wire", "client", "cluster", "launch"},
+    "batch": GROUND | {"wire", "launch"},
+    "cluster": GROUND | {"here", "wire", "serial", "hub", "engine", "client", "launch", "batch"},
+    "cli": GROUND | {"wire", "client", "cluster", "launch", "batch"},
 }
 #: the only modules that may import a library
 DOORS = {
@@ -44,7 +45,7 @@ DOORS = {
     "tqdm": {"client.progress"},
     "sqlite3": {"hub.store"},
     "subprocess": {"launch.process", "launch.hub", "launch.installed", "launch.mpi"},
-    "click": {"cli"},
+    "click": {"cli.group", "cli.clusters", "cli.batch"},
     "h5py": {"array.hdf5"},
     "zarr": {"array.zarr"},
     "joblib": {"client.joblib_backend"},

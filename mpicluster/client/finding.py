@@ -9,13 +9,17 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mpicluster.config import START_TIMEOUT
 from mpicluster.errors import NoCluster
 from mpicluster.wire import contact as contact_file
-from mpicluster.wire.contact import Contact
+from mpicluster.wire.contact import CONTACT, Contact
+
+if TYPE_CHECKING:
+    from mpicluster.batch.jobs import Watch
 
 __all__ = ["find_contact"]
 
@@ -62,7 +66,20 @@ def find_contact(contact: Any, profile: str, cluster: Any, timeout: float | None
         contact = getattr(cluster, "contact", None)  # a Cluster of this process
         if contact is None:
             raise NoCluster(f"{cluster!r} does not run: start it first")
+    if contact is None and cluster is None and profile == "default" and CONTACT in os.environ:
+        return _named(Path(os.environ[CONTACT]), START_TIMEOUT if timeout is None else timeout)
     return _find(profile, cluster, timeout) if contact is None else _as_contact(contact)
+
+
+def _named(path: Path, timeout: float) -> Contact:
+    """That of the cluster that was started for this script, which may just be coming."""
+    until = time.monotonic() + timeout
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    try:
+        return contact_file.load(path)
+    except NoCluster as e:
+        raise NoCluster(f"{e}; ${CONTACT} names it, as `mpicluster run` does for a script") from None
 
 
 def _as_contact(contact: Any) -> Contact:
@@ -83,14 +100,44 @@ def _as_contact(contact: Any) -> Contact:
 def _find(profile: str, cluster: str | None, timeout: float | None) -> Contact:
     """The newest cluster of a profile, or the one named."""
     until = time.monotonic() + (timeout or 0.0)
-    said = False
+    said, job = False, None
     while True:
         try:
             return contact_file.find(profile, cluster)
         except NoCluster as e:
+            job = job or _Expected(profile, cluster)
+            what = job.look(str(e))
             if time.monotonic() >= until:
-                raise
+                raise NoCluster(f"{e}{what}") from None
             if not said:
-                print(f"{str(e).splitlines()[0]} Waiting up to {timeout:g} s for one ...", file=sys.stderr)
+                print(f"{str(e).splitlines()[0]}{what} Waiting up to {timeout:g} s for one ...", file=sys.stderr)
                 said = True
             time.sleep(0.1)
+
+
+class _Expected:
+    """The job of a batch system that is to start a cluster, if one was submitted."""
+
+    def __init__(self, profile: str, cluster: str | None) -> None:
+        self._watch: Watch | None = None
+        if (contact_file.profile_dir(profile) / "jobs").is_dir():
+            from mpicluster.batch.jobs import Watch, records
+
+            found = [r for r in records(profile) if (r.cluster == cluster if cluster is not None else not r.state and not r.command)]
+            self._watch = Watch(found[0]) if found else None
+
+    def look(self, missing: str) -> str:
+        """How it is, as a sentence.
+
+        Raises
+        ------
+        NoCluster
+            it is over, so there will be none.
+        """
+        if self._watch is None:
+            return ""
+        record, status = self._watch.record, self._watch.status()
+        said = f"Job {record.job} ({record.system}), which was to start it, is {status}."
+        if status.state in ("ended", "failed"):
+            raise NoCluster(f"{missing.splitlines()[0]}\n{said}\n{record.story()}")
+        return f"\n{said} Client(..., timeout=600) waits for it."

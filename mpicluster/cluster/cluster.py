@@ -17,8 +17,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpicluster import config
+from mpicluster.batch import jobs
+from mpicluster.batch.request import Request
+from mpicluster.batch.systems import system as batch_system
 from mpicluster.cluster import ending, logs
 from mpicluster.cluster.progress import Progress
+from mpicluster.cluster.submitted import Submitted
 from mpicluster.cluster.words import history_options
 from mpicluster.config import HistoryLimits
 from mpicluster.errors import ClusterError, LaunchError, NoCluster
@@ -64,7 +68,7 @@ class Cluster:
     Parameters
     ----------
     n
-        number of engines; the cores that this process may use, if not given.
+        number of engines; if not given, as many as a batch job has that this process runs in, or the cores that it may use.
     profile
         name under which clients find it.
     mpi
@@ -79,6 +83,15 @@ class Cluster:
     scheme
         in what order engines that have room are given balanced tasks: ``"leastload"`` (those with the least first), ``"roundrobin"``,
         ``"weighted"`` (at random, those with less more likely first), ``"random"``.
+    hosts
+        where engines run, and how many on each: ``"a:2,b:2"``, which mpiexec reaches by ssh; or the path of its host file.
+    interface
+        the network interface, of the host of rank 0, by which it is reached; by default the first that answers.
+    launcher
+        ``"slurm"``, ``"pbs"``, ``"lsf"``, ``"sge"``, ``"htcondor"`` or ``"local"``: engines are a job of that batch system, and ``timeout``
+        counts from its begin. With it, as `mpicluster submit` has them: ``nodes``, ``time`` (``"1:30:00"``), ``partition``, ``account``,
+        ``qos``, ``mem`` (of each node, ``"16G"``), ``gpus``, ``name``, ``log``, ``env_script``, ``extra`` (directives as they are) and
+        ``template``.
     cluster_id, engine_timeout
         IPython Parallel's names for ``cluster`` and ``timeout``.
     """
@@ -93,8 +106,12 @@ class Cluster:
         cluster: str | None = None,
         history: bool | Mapping[str, float] = True,
         scheme: str = "leastload",
+        hosts: str | None = None,
+        interface: str | None = None,
+        launcher: str | None = None,
         cluster_id: str | None = None,
         engine_timeout: float | None = None,
+        **job: Any,
     ) -> None:
         cluster = cluster if cluster is not None else cluster_id
         timeout = timeout if engine_timeout is None else engine_timeout
@@ -105,6 +122,14 @@ class Cluster:
         profile_dir(profile)  # complains about a bad name
         if scheme not in config.SCHEMES:
             raise ValueError(f"there is no scheme {scheme!r}; there are {', '.join(config.SCHEMES)}")
+        if job and launcher is None:
+            raise TypeError(f"Cluster() takes {next(iter(job))!r} with launcher= only: it is for a batch system")
+        #: the batch system, what is asked of it, and its template
+        self.launcher = None if launcher is None else batch_system(launcher).name
+        self._template = job.pop("template", None)
+        self._request = jobs.request(n=n, **job) if launcher is not None else None
+        self.hosts = hosts
+        self.interface = interface
         self.history = _limits(history)
         self.scheme = scheme
         self.n = n
@@ -116,7 +141,7 @@ class Cluster:
         #: how to reach it, while it runs
         self.contact: Contact | None = None
         self._given_id = cluster
-        self._job: Job | None = None
+        self._job: Job | Submitted | None = None
         self._client: Client | None = None
         self._pid = 0  # of the process that started it: a fork does not own the cluster
         self._kind = ""
@@ -147,20 +172,41 @@ class Cluster:
         if self.contact is not None and self.is_running():
             raise LaunchError(f"cluster {self.cluster_id} runs already; connect with connect_client(), end it with stop()")
         self.stop()  # what is left of the last one
-        installation = launch_mpi.installation(self.mpi)
-        self.n = n = self.n or launch_mpi.cores()
-        self._kind = str(installation.library)
-        self.cluster_id = cluster = self._given_id or secrets.token_hex(4)
-        contact_path = self._free_contact_path(cluster)
+        self._pid = os.getpid()
+        self.cluster_id = self._given_id or secrets.token_hex(4)
+        contact_path = self._free_contact_path(self.cluster_id)
         logs.prune(self.profile, keep=logs.KEEP - 1)
-        folder = logs.log_dir(self.profile, cluster, create=True)
-        worker = [sys.executable, "-m", "mpicluster", "engine", "--profile", self.profile, "--cluster", cluster]
-        worker += [*history_options(self.history), "--scheme", self.scheme]
+        if self._request is not None:
+            self._submit(self._request, contact_path, progress)
+        else:
+            self._launch(contact_path, detach, progress)
+        if detach and self._job is not None:
+            self._job.detach()
+            self._job = None
+        else:
+            _started.add(self)
+            # run before whatever was registered earlier: clients close themselves at exit, and one is needed to stop
+            atexit.unregister(_stop_all)
+            atexit.register(_stop_all)
+        return self
+
+    def _options(self) -> list[str]:
+        """What its engines, or its `mpicluster start`, are told besides."""
+        reached = ["--interface", self.interface] if self.interface is not None else []
+        return [*history_options(self.history), "--scheme", self.scheme, *reached]
+
+    def _launch(self, contact_path: Path, detach: bool, progress: bool | None) -> None:
+        """By mpiexec."""
+        assert self.cluster_id is not None
+        installation = launch_mpi.installation(self.mpi)
+        self.n = n = self.n or launch_mpi.allocated(os.environ) or launch_mpi.cores()
+        self._kind = str(installation.library)
+        folder = logs.log_dir(self.profile, self.cluster_id, create=True)
+        worker = [sys.executable, "-m", "mpicluster", "engine", "--profile", self.profile, "--cluster", self.cluster_id, *self._options()]
         if not detach:
             worker += ["--owner", f"{os.getpid()}@{socket.gethostname()}"]
-        argv = launch_mpi.command(installation, n, worker)
+        argv = launch_mpi.command(installation, n, worker, hosts=self.hosts)
         env = launch_mpi.environment(installation, os.environ, root=os.geteuid() == 0)
-        self._pid = os.getpid()
         with Progress(n, self._kind, shown=progress) as line:
             try:
                 # only the shell knows, before it becomes mpiexec, which pid mpiexec will have
@@ -174,15 +220,24 @@ class Cluster:
             except BaseException:
                 self._clear_away(contact_path, str(folder))
                 raise
-        if detach:
-            self._job.detach()
-            self._job = None
-        else:
-            _started.add(self)
-            # run before whatever was registered earlier: clients close themselves at exit, and one is needed to stop
-            atexit.unregister(_stop_all)
-            atexit.register(_stop_all)
-        return self
+
+    def _submit(self, request: Request, contact_path: Path, progress: bool | None) -> None:
+        """By a batch system."""
+        assert self.launcher is not None
+        assert self.cluster_id is not None
+        options = [*self._options(), "--timeout", f"{self.timeout:g}"]
+        if self.mpi is not None:
+            options += ["--mpi", self.mpi]
+        record = jobs.submit(self.launcher, request, profile=self.profile, cluster=self.cluster_id, options=options, given=self._template)
+        self._kind = f"job {record.job} ({record.system})"
+        self._job = Submitted(record)
+        with Progress(record.engines, self._kind, shown=progress) as line:
+            try:
+                self._wait(self._job, contact_path, record.engines, line)
+            except BaseException:
+                self._clear_away(contact_path, None)
+                raise
+        self.n = record.engines
 
     def _free_contact_path(self, cluster: str) -> Path:
         path = profile_dir(self.profile, create=True) / f"{cluster}.json"
@@ -198,16 +253,23 @@ class Cluster:
         ending.clean(other)
         return path
 
-    def _wait(self, job: Job, contact_path: Path, n: int, line: Progress) -> None:
-        """Wait for the contact file, then for the engines; raise as soon as it is clear that they do not come."""
+    def _wait(self, job: Job | Submitted, contact_path: Path, n: int, line: Progress) -> None:
+        """Wait for the contact file, then for the engines; raise as soon as it is clear that they do not come.
+
+        A batch job that has not begun is waited for as long as its system keeps it.
+        """
         from mpicluster.client.client import Client
 
         deadline = time.monotonic() + self.timeout
         here = 0
         while True:
             if not job.is_running():
-                raise self._failure(job, f"mpiexec ended before the engines were there ({here} of {n} came)")
-            if time.monotonic() >= deadline:
+                what = "mpiexec" if isinstance(job, Job) else "its job"
+                raise self._failure(job, f"{what} ended before the engines were there ({here} of {n} came)")
+            if isinstance(job, Submitted) and job.waits:
+                deadline = time.monotonic() + self.timeout
+                line.say(str(job.status()))
+            elif time.monotonic() >= deadline:
                 raise self._failure(job, f"{here} of {n} engines were there after {self.timeout:g} s")
             if self._client is None:
                 try:
@@ -230,23 +292,26 @@ class Cluster:
                 job.wait(config.STOP_GRACE)  # its log then has the whole story
                 raise self._failure(job, f"the cluster ended before its engines were there: {e}") from e
 
-    def _failure(self, job: Job, happened: str) -> LaunchError:
+    def _failure(self, job: Job | Submitted, happened: str) -> LaunchError:
         text = [f"the cluster did not start: {happened}."]
+        if isinstance(job, Submitted):
+            text.append(f"Job {job.record.job} ({job.record.system}) is {job.status(fresh=True)}; its script is {job.record.script}.")
         last = [line for line in tail(job.log, 200) if line.strip()][-_LAST_LINES:]
-        hub = [line for line in tail(job.log.parent / "hub.log", 5) if line.strip()]
+        folder = logs.log_dir(self.profile, self.cluster_id or "")
+        hub = [line for line in tail(folder / "hub.log", 5) if line.strip()]
         if last:
             text += [f"The last lines of {job.log}:", *(f"    {line}" for line in last)]
         else:
             text.append(f"Its log, {job.log}, is empty.")
         if hub:
-            text += [f"and of {job.log.parent / 'hub.log'}:", *(f"    {line}" for line in hub)]
+            text += [f"and of {folder / 'hub.log'}:", *(f"    {line}" for line in hub)]
         said = "\n".join(last)
         hint = next(h for pattern, h in _HINTS if re.search(pattern, said))
         if hint:
             text.append(hint.format(python=sys.executable))
         return LaunchError("\n".join(text))
 
-    def _clear_away(self, contact_path: Path, folder: str) -> None:
+    def _clear_away(self, contact_path: Path, folder: str | None) -> None:
         """Leave nothing of a start that failed."""
         with contextlib.suppress(NoCluster):
             self.contact = load(contact_path)
@@ -259,8 +324,8 @@ class Cluster:
         if self.contact is not None:
             ending.end(self.contact, grace=1.0)
             self.contact = None
-        # interrupted between the start of a process and its name: by their mark
-        process.end(process.marked(ending.MARK, folder), grace=1.0)
+        if folder is not None:  # interrupted between the start of a process and its name: by their mark
+            process.end(process.marked(ending.MARK, folder), grace=1.0)
 
     # -- use
 

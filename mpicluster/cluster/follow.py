@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mpicluster.launch.process import tail
 
-__all__ = ["Follower"]
+__all__ = ["Follower", "Tail"]
 
 
 class Follower:
@@ -47,3 +47,23 @@ class Follower:
         whole = data.rfind(b"\n") + 1  # a line that is still being written waits
         self._offsets[path] = start + whole
         return data[:whole].decode(errors="replace").splitlines()
+
+
+class Tail:
+    """What one file gets, from its beginning on, as whole lines. It need not be there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self, *, whole: bool = False) -> list[str]:
+        """What came since the last time; with ``whole`` also a line that has no end."""
+        try:
+            with self._path.open("rb") as f:
+                f.seek(self._offset)
+                data = f.read()
+        except OSError:
+            return []
+        data = data if whole else data[: data.rfind(b"\n") + 1]
+        self._offset += len(data)
+        return data.decode(errors="replace").splitlines()

@@ -22,6 +22,7 @@ class Progress:
         self._n = n
         self._began = time.monotonic()
         self._finished = False
+        self._said = ""
 
     def _write(self, text: str) -> None:
         if self._line:
@@ -30,6 +31,12 @@ class Progress:
     def update(self, here: int) -> None:
         """So many are there."""
         self._bar.update(here)
+
+    def say(self, state: str) -> None:
+        """What it waits for, when that changes."""
+        if state != self._said:
+            self._said = state
+            self._write(f" {state} ...")
 
     def done(self, here: int) -> None:
         """All are there."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,10 +34,14 @@ def run_engine(
     launcher: int | None = None,
     history: HistoryLimits | None = config.HISTORY_LIMITS,
     scheme: str = "leastload",
+    interface: str | None = None,
+    script: Sequence[str] = (),
+    grace: float = 5.0,
 ) -> int:
     """Be an engine until the cluster ends; returns the exit code of this process.
 
-    Collective over all ranks of the launcher. Rank 0 also starts the hub; every rank gets its address over MPI.
+    Collective over all ranks of the launcher. Rank 0 also starts the hub; every rank gets its address over MPI. Rank 0 also runs the
+    ``script``, if there is one, as a client: the cluster ends with it, and its exit code is that of rank 0.
     """
     _die_with_parent()
     from mpicluster.engine.world import MPI, World
@@ -46,7 +51,7 @@ def run_engine(
         _refuse(problem)
     cluster = cluster or _new_id()
     start_hub = functools.partial(
-        _start_hub, cluster=cluster, profile=profile, owner=owner, launcher=launcher, history=history, scheme=scheme
+        _start_hub, cluster=cluster, profile=profile, owner=owner, launcher=launcher, history=history, scheme=scheme, interface=interface
     )
     hub, size = None, launch_mpi.launcher_size(os.environ)
     if size is not None and launch_mpi.launcher_rank(os.environ) == 0:
@@ -73,10 +78,15 @@ def run_engine(
     set_current(world)
     if world.survives():
         exit_by_signal()
+    beside = None
+    if script and world.id == 0:
+        from mpicluster.cluster.running import Beside
+
+        beside = Beside(script, profile=profile, cluster=cluster, grace=grace)
     engine.run()
     engine.close()
     _finish(world)
-    return 0
+    return beside.code() if beside is not None else 0
 
 
 def _refuse(problem: str) -> NoReturn:

@@ -43,6 +43,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)  # the engines' end is the hub's
     orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    hosts = host_addresses(orders.interface)
     _steady_allocator()
     run_dir = tempfile.mkdtemp(prefix="mpicluster-", dir=os.environ.get("XDG_RUNTIME_DIR") or None)
     scheduler = Scheduler(orders.cluster, orders.size, orders.scheme)
@@ -51,7 +52,6 @@ def main() -> int:
     path = None if orders.history is None else str(Path(orders.log_dir) / "history.db")
     router = Router(scheduler, keys, run_dir, History(orders.cluster, path, orders.history))
     at = router.addresses
-    hosts = host_addresses()
     contact = None
 
     def announce() -> None:

@@ -22,6 +22,8 @@ class Orders(msgspec.Struct, kw_only=True):
     launcher: int | None
     #: how much history is kept; None for none
     history: HistoryLimits | None = HistoryLimits()
+    #: the interface whose address is published; None for all
+    interface: str | None = None
     #: in what order engines are given balanced tasks, one of `config.SCHEMES`
     scheme: str = "leastload"
 

@@ -17,6 +17,7 @@ __all__ = [
     "Installation",
     "Launcher",
     "Library",
+    "allocated",
     "check_launcher",
     "check_library",
     "clean_environment",
@@ -24,6 +25,7 @@ __all__ = [
     "cores",
     "environment",
     "installation",
+    "is_rank",
     "launcher_rank",
     "launcher_size",
     "library",
@@ -33,15 +35,24 @@ __all__ = [
 ]
 
 
-def command(mpi: Installation, n: int, worker: Sequence[str]) -> list[str]:
-    """The command line that starts ``n`` ranks of ``worker``."""
+def command(mpi: Installation, n: int, worker: Sequence[str], hosts: str | None = None) -> list[str]:
+    """The command line that starts ``n`` ranks of ``worker``, here or on ``hosts``: ``a:2,b:2``, or the path of a host file."""
     argv = [mpi.launcher.path]
+    if hosts is not None:
+        argv += _where(mpi.library.kind, hosts)
     if mpi.library.kind == "openmpi":
         if mpi.library.ulfm:
             argv += ["--with-ft", "ulfm"]  # a dead rank does not end the others
         # more ranks than cores are allowed; and ranks that are bound to the same core are slower by orders of magnitude
         argv += ["--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
     return [*argv, "-n", str(n), *worker]
+
+
+def _where(kind: str, hosts: str) -> list[str]:
+    """The words by which an mpiexec is told its hosts."""
+    if os.sep in hosts or Path(hosts).is_file():
+        return ["--hostfile" if kind == "openmpi" else "-f", hosts]
+    return ["--host" if kind == "openmpi" else "-hosts", hosts]
 
 
 def shell(mpi: Installation) -> str:
@@ -73,6 +84,23 @@ def tuning(vendor: str, environ: Mapping[str, str]) -> dict[str, str]:
     if vendor != "Open MPI" or "OMPI_MCA_btl" in environ:
         return {}
     return {"OMPI_MCA_btl": "^ofi"}
+
+
+def is_rank(environ: Mapping[str, str]) -> bool:
+    """Whether mpiexec or srun started this process as one of several: not a job script, which is one process."""
+    found = told(environ)
+    return found is not None and found.kind != "batch"
+
+
+def allocated(environ: Mapping[str, str]) -> int | None:
+    """How many engines the batch job in which this process runs was given; None if it runs in none."""
+    for name in ("SLURM_NTASKS", "LSB_DJOB_NUMPROC", "NSLOTS"):
+        if environ.get(name, "").isdigit():
+            return int(environ[name])
+    try:
+        return len(Path(environ["PBS_NODEFILE"]).read_text().split()) or None
+    except (KeyError, OSError):
+        return None
 
 
 # --- the classic: every rank says 0 of 1 ------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Job", "Output", "Process", "ancestors", "descendants", "end", "find", "marked", "processes", "run", "tail"]
+__all__ = ["Child", "Job", "Output", "Process", "ancestors", "descendants", "end", "find", "marked", "processes", "run", "tail"]
 
 _POLL = 0.01
 _TAIL_BYTES = 64 * 1024
@@ -157,12 +157,13 @@ class Output:
     code: int | None
 
 
-def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float = 20.0) -> Output:
+def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float = 20.0, cwd: Path | None = None) -> Output:
     """Run a short command to its end. Never raises: what went wrong is in the answer."""
     try:
         child = subprocess.Popen(
             list(argv),
             env=None if env is None else dict(env),
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -183,6 +184,29 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: f
             child.kill()
             raise
     return Output(stdout, stderr, child.returncode)
+
+
+class Child:
+    """A command that has this process's input and output, and ends before it."""
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
+        """Start it.
+
+        Raises
+        ------
+        OSError
+            it could not be started.
+        """
+        self._child = subprocess.Popen(list(argv), env=dict(env))
+
+    def send(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        self._child.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait until it ends. Its exit status, as a shell has it."""
+        code = self._child.wait()
+        return code if code >= 0 else 128 - code
 
 
 class Job:

@@ -13,16 +13,28 @@ __all__ = ["host_addresses", "reachable"]
 _SIOCGIFADDR = 0x8915
 
 
-def host_addresses() -> list[str]:
-    """IPv4 addresses of this host's interfaces, loopback last."""
+def host_addresses(interface: str | None = None) -> list[str]:
+    """IPv4 addresses of this host's interfaces, loopback last; or that of one of them.
+
+    Raises
+    ------
+    ValueError
+        there is no such interface, or it has no address.
+    """
     found = []
+    names = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         for _, name in socket.if_nameindex():
             try:
                 packed = fcntl.ioctl(s.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
             except OSError:
                 continue
-            found.append(socket.inet_ntoa(packed[20:24]))
+            names[name] = socket.inet_ntoa(packed[20:24])
+            found.append(names[name])
+    if interface is not None:
+        if interface not in names:
+            raise ValueError(f"there is no interface {interface!r} with an address on {socket.gethostname()}; there are {', '.join(names)}")
+        return [names[interface]]
     return sorted(set(found), key=lambda a: (a.startswith("127."), a))
 
 

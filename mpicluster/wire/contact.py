@@ -13,7 +13,11 @@ import platformdirs
 
 from mpicluster.errors import NoCluster
 
-__all__ = ["Contact", "contacts", "find", "is_alive", "load", "process_start", "profile_dir", "remove", "state_dir", "write"]
+__all__ = ["CONTACT", "Contact", "contacts", "find", "is_alive", "load", "process_start", "profile_dir", "remove", "state_dir", "write"]
+
+
+#: Names the contact file of the cluster that is meant where none is: `mpicluster run` sets it.
+CONTACT = "MPICLUSTER_CONTACT"
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):

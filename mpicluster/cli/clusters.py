@@ -1,138 +1,52 @@
-"""The command line. Words only: what is done is done in `mpicluster.cluster`.
-
-Each command imports what it needs itself, so that engines start fast.
-"""
+"""Commands that start, stop and show clusters. Words only: what is done is done in `mpicluster.cluster`."""
 
 from __future__ import annotations
 
-import functools
 import json
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from mpicluster.config import SCHEMES, HistoryLimits
+from mpicluster.cli.group import (
+    host_option,
+    hub_options,
+    interface_option,
+    last_words,
+    local_pid,
+    main,
+    mpi_option,
+    plain_word,
+    profile_option,
+)
+from mpicluster.config import HistoryLimits
 
 if TYPE_CHECKING:
     from mpicluster.cluster.cluster import Cluster
     from mpicluster.wire.contact import Contact
 
-__all__ = ["main"]
-
-
-class _Commands(click.Group):
-    """Shows the errors of mpicluster as a sentence; a traceback is for faults of ours."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        from mpicluster.errors import ClusterError
-
-        try:
-            return super().invoke(ctx)
-        except (ClusterError, TimeoutError) as e:
-            raise click.ClickException(str(e) or type(e).__name__) from e
-
-
-def _plain_word(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and (not value or "/" in value or value.startswith(".")):
-        raise click.BadParameter(f"{value!r} is not a plain word")
-    return value
-
-
-def _local_pid(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """``PID`` or ``PID@HOST``; None for a process of another host, which cannot be watched from here."""
-    if value is None:
-        return None
-    pid, _, host = value.partition("@")
-    if not pid.isdigit():
-        raise click.BadParameter(f"{value!r} is not a process: PID or PID@HOST")
-    return int(pid) if not host or host == socket.gethostname() else None
-
-
-def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            click.echo(f"mpicluster {version('mpicluster')}")
-        except PackageNotFoundError:
-            click.echo("mpicluster (not installed: run from its source)")
-        ctx.exit()
-
-
-_profile: Callable[[Any], Any] = click.option(
-    "--profile", default="default", show_default=True, callback=_plain_word, help="Name under which clients find the cluster."
-)
-
-
-def _hub(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options for the hub: what it remembers, and how it gives out tasks."""
-    default = HistoryLimits()
-
-    def with_limits(*, history: bool, history_tasks: int, history_nbytes: int, history_age: float, **others: Any) -> Any:
-        return command(history=HistoryLimits(history_tasks, history_nbytes, history_age) if history else None, **others)
-
-    decorated: Callable[..., Any] = functools.update_wrapper(with_limits, command)
-    for option in (
-        click.option(
-            "--history-age",
-            type=click.FloatRange(min=0, min_open=True),
-            default=default.age,
-            show_default=True,
-            help="Seconds that it remembers them.",
-        ),
-        click.option(
-            "--history-nbytes", type=click.IntRange(min=1), default=default.nbytes, show_default=True, help="Bytes that its file may have."
-        ),
-        click.option(
-            "--history-tasks", type=click.IntRange(min=1), default=default.tasks, show_default=True, help="Tasks that it remembers."
-        ),
-        click.option(
-            "--scheme",
-            type=click.Choice(SCHEMES),
-            default=SCHEMES[0],
-            show_default=True,
-            help="In what order engines are given balanced tasks.",
-        ),
-        click.option("--history/--no-history", default=True, show_default=True, help="Whether the hub remembers tasks and their results."),
-    ):
-        decorated = option(decorated)
-    return decorated
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit.")
-def main() -> None:
-    """Interactive and batch Python on a cluster of MPI engines.
-
-    \b
-    mpicluster start -n 4            start four engines here, until Ctrl-C
-    mpiexec -n 4 mpicluster engine   the same under your own mpiexec
-    mpicluster doctor                see whether MPI works on this machine
-
-    Then, in Python:  rc = mpicluster.Client()
-    """
+__all__ = ["doctor", "engine", "list_", "logs", "start", "status", "stop"]
 
 
 # --- start and engine -------------------------------------------------------------------------------------------------
 
 
 @main.command()
-@_profile
-@click.option("--cluster", default=None, callback=_plain_word, help="Id of the cluster; made up if not given.")
-@click.option("--owner", metavar="PID[@HOST]", callback=_local_pid, help="Process with whose end the cluster ends.")
-@click.option("--launcher", callback=_local_pid, hidden=True)
-@_hub
+@profile_option
+@click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given.")
+@click.option("--owner", metavar="PID[@HOST]", callback=local_pid, help="Process with whose end the cluster ends.")
+@click.option("--launcher", callback=local_pid, hidden=True)
+@interface_option
+@hub_options
 def engine(
     profile: str,
     cluster: str | None,
     owner: int | None,
     launcher: int | None,
+    interface: str | None,
     history: HistoryLimits | None,
     scheme: str,
 ) -> None:
@@ -145,38 +59,49 @@ def engine(
     """
     from mpicluster.cluster.worker import run_engine
 
-    sys.exit(run_engine(profile=profile, cluster=cluster, owner=owner, launcher=launcher, history=history, scheme=scheme))
+    sys.exit(
+        run_engine(profile=profile, cluster=cluster, owner=owner, launcher=launcher, history=history, scheme=scheme, interface=interface)
+    )
 
 
 @main.command()
 @click.option("-n", "n", type=click.IntRange(min=1), default=None, help="Number of engines.  [default: the cores this process may use]")
-@_profile
-@click.option("--cluster", default=None, callback=_plain_word, help="Id of the cluster; made up if not given.")
-@click.option("--mpi", default=None, metavar="openmpi|mpich|PATH", help="MPI to use, or its mpiexec.  [default: the one that mpi4py loads]")
+@profile_option
+@click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given.")
+@mpi_option
+@host_option
+@interface_option
 @click.option("--daemonize", is_flag=True, help="Return when all engines are there; `mpicluster stop` ends them.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds for engines to come."
 )
-@_hub
+@hub_options
 def start(
     n: int | None,
     profile: str,
     cluster: str | None,
     mpi: str | None,
+    host: str | None,
+    interface: str | None,
     daemonize: bool,
     timeout: float,
     history: HistoryLimits | None,
     scheme: str,
 ) -> None:
-    """Start a hub and engines on this machine, and stay until Ctrl-C."""
+    """Start a hub and engines, and stay until Ctrl-C.
+
+    On this machine, on the hosts that are given, or on those of the batch job in which it runs.
+    """
     from mpicluster.cluster.cluster import Cluster
 
     try:
         limits = history._asdict() if history is not None else False
-        ours = Cluster(n, profile=profile, mpi=mpi, timeout=timeout, cluster=cluster, history=limits, scheme=scheme)
+        ours = Cluster(
+            n, profile=profile, mpi=mpi, timeout=timeout, cluster=cluster, history=limits, scheme=scheme, hosts=host, interface=interface
+        )
     except ValueError as e:
         raise click.UsageError(str(e)) from e
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, *last_words):
         signal.signal(number, _interrupt)
     try:
         ours.start(detach=daemonize, progress=True)
@@ -205,7 +130,7 @@ def _interrupt(number: int, _frame: object) -> NoReturn:
 
 def _leave_us_alone() -> None:
     """From here on the end is under way and takes seconds: a second Ctrl-C would only leave something behind."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, *last_words):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -223,7 +148,7 @@ def _say_how_to_connect(cluster: Cluster, daemonized: bool) -> None:
 
 @main.command()
 @click.argument("cluster", required=False)
-@click.option("--profile", default=None, callback=_plain_word, help="Profile of the cluster.  [default: default; with --all: every one]")
+@click.option("--profile", default=None, callback=plain_word, help="Profile of the cluster.  [default: default; with --all: every one]")
 @click.option("--all", "everything", is_flag=True, help="Stop all clusters.")
 def stop(cluster: str | None, profile: str | None, everything: bool) -> None:
     """Stop a cluster: its hub, its engines, and all that they left.
@@ -280,7 +205,7 @@ def _how_it_went(done: Any, *, was_stale: bool) -> str:
 
 
 @main.command("list")
-@click.option("--profile", default=None, callback=_plain_word, help="Only this profile.")
+@click.option("--profile", default=None, callback=plain_word, help="Only this profile.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def list_(profile: str | None, as_json: bool) -> None:
     """List the clusters of all profiles."""
@@ -328,7 +253,7 @@ def list_(profile: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("cluster", required=False)
-@_profile
+@profile_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--timeout", type=float, default=10.0, show_default=True, help="Seconds to wait for the hub's answer.")
 def status(cluster: str | None, profile: str, as_json: bool, timeout: float) -> None:
@@ -348,7 +273,7 @@ def status(cluster: str | None, profile: str, as_json: bool, timeout: float) -> 
 
 @main.command()
 @click.argument("cluster", required=False)
-@_profile
+@profile_option
 @click.option("-f", "--follow", is_flag=True, help="Go on until the cluster ends, or Ctrl-C.")
 @click.option("--lines", type=click.IntRange(min=0), default=40, show_default=True, help="Lines of each file.")
 def logs(cluster: str | None, profile: str, follow: bool, lines: int) -> None:
@@ -401,7 +326,3 @@ def doctor(n: int | None, mpi: str | None) -> None:
     click.echo(["\nAll is well.", "\nIt works; see the warnings.", "\nThere are problems."][worst])
     if worst == 2:
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

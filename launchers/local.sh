@@ -1,0 +1,20 @@
+#!/bin/bash
+# Engines on this machine, in the background. Copy, edit, `nohup bash local.sh > mpicluster.log 2>&1 &`;
+# or let `mpicluster submit local -n 4` fill it in.
+
+# how many, and seconds after which they end; empty: never
+ENGINES=4
+WALLTIME=
+
+# sourced first: modules, conda, variables
+ENV_SCRIPT=
+# the Python that has mpicluster
+PYTHON=python3
+# what it does: start engines; or, with a script: (run --grace 50 script.py ARGUMENTS)
+MPICLUSTER=(start)
+# under which name clients find it
+NAME=(--profile default --cluster "local-$$")
+
+if [ -n "$ENV_SCRIPT" ]; then . "$ENV_SCRIPT"; fi
+exec ${WALLTIME:+timeout --kill-after=60 "$WALLTIME"} \
+    "$PYTHON" -m mpicluster "${MPICLUSTER[0]}" -n "$ENGINES" "${NAME[@]}" "${MPICLUSTER[@]:1}"

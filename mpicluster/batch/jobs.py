@@ -1,0 +1,278 @@
+"""Jobs of batch systems that run clusters: submitted, remembered in files, looked after, cancelled."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mpicluster.batch import request as asked
+from mpicluster.batch.request import Request
+from mpicluster.batch.system import OVER, Job, Status, System, Unknown
+from mpicluster.batch.systems import system
+from mpicluster.batch.template import template
+from mpicluster.errors import LaunchError
+from mpicluster.launch.process import tail
+from mpicluster.wire.contact import profile_dir
+
+__all__ = ["Record", "Watch", "filled_in", "find", "records", "request", "script", "submit", "words"]
+
+#: Seconds between two questions to a batch system about one job: at first, and at most.
+_OFTEN, _SELDOM = 1.0, 15.0
+#: So long a system may not know a job before it counts as gone: controllers restart, and forget what has ended.
+_UNKNOWN_FOR = 120.0
+#: Records of jobs that are kept, the newest of each profile.
+_KEEP = 50
+#: variables by which an engine is reached, or its MPI chosen
+_HANDED_ON = ("MPICLUSTER_STATE_DIR", "MPI4PY_LIBMPI", "MPI4PY_MPIABI")
+_LAST_LINES = 15
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """What is remembered of a job."""
+
+    version: int = 1
+    system: str
+    job: str
+    cluster: str
+    profile: str
+    #: engines; 0 for as many as the template has
+    engines: int
+    #: the script as it was submitted, and the file with what it prints
+    script: str
+    log: str
+    submitted: float
+    #: the host from which it was, whose processes a local job's are
+    host: str
+    #: the user's script and its arguments; none for engines alone
+    command: list[str] = []
+    #: how it ended, once that was seen
+    state: str = ""
+    reason: str = ""
+
+    def handle(self) -> Job:
+        """For its system."""
+        return Job(self.job, Path(self.script))
+
+    def status(self) -> Status:
+        """How it is, asked of its system unless it is known to be over.
+
+        Raises
+        ------
+        Unknown
+            that cannot be known now.
+        """
+        if self.state:
+            return Status(self.state, self.reason)
+        if self.system == "local" and self.host != socket.gethostname():
+            raise Unknown(f"it runs on {self.host}")
+        found = system(self.system).status(self.handle())
+        if found.state in OVER:
+            self.state, self.reason = found.state, found.reason
+            _write(self)
+        return found
+
+    def cancel(self) -> None:
+        """Cancel it.
+
+        Raises
+        ------
+        LaunchError
+            it could not be.
+        """
+        system(self.system).cancel(self.handle())
+
+    def story(self, lines: int = _LAST_LINES) -> str:
+        """The last lines of what it printed, as a paragraph of an error message."""
+        said = [line for line in tail(self.log, 200) if line.strip()][-lines:]
+        if not said:
+            return f"It printed nothing (its log is {self.log}; its script {self.script})."
+        return "\n".join([f"The last lines of {self.log}:", *(f"    {line}" for line in said)])
+
+
+def request(**options: Any) -> Request:
+    """What a person says, checked: a time and a size of memory may be text.
+
+    Raises
+    ------
+    ValueError
+        something is not what it should be.
+    """
+    known = {name: value for name, value in options.items() if value is not None}
+    for name, read in (("time", asked.seconds), ("mem", asked.mebibytes)):
+        if isinstance(known.get(name), str):
+            known[name] = read(known[name])
+    for name in ("n", "nodes", "time", "mem", "gpus"):
+        value = known.get(name)
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} is a positive whole number, not {value!r}")
+    if isinstance(known.get("extra"), str):
+        known["extra"] = (known["extra"],)
+    for name in ("partition", "account", "qos", "name", "log", "env_script"):
+        if "\n" in str(known.get(name, "")):
+            raise ValueError(f"{name} is one line, not {known[name]!r}")
+    unknown = set(known) - set(Request._fields)
+    if unknown:
+        raise ValueError(f"a job has no option {sorted(unknown)[0]!r}; the system's own go through extra")
+    return Request(**{**known, "extra": tuple(known.get("extra", ()))})
+
+
+def script(kind: System, wanted: Request, given: str | os.PathLike[str] | None = None) -> str:
+    """The script that would be submitted."""
+    return kind.script(template(kind.file, given)[1], wanted)
+
+
+def submit(
+    name: str,
+    wanted: Request,
+    *,
+    profile: str = "default",
+    cluster: str | None = None,
+    options: Sequence[str] = (),
+    command: Sequence[str] = (),
+    grace: float = 50.0,
+    given: str | os.PathLike[str] | None = None,
+) -> Record:
+    """Submit a job that starts a cluster, and with a command also runs that.
+
+    ``options`` are those of ``mpicluster start`` (or ``run``) on top; ``given`` is another template.
+
+    Raises
+    ------
+    ValueError
+        the system cannot do what is asked.
+    LaunchError
+        the system did not take the job.
+    """
+    kind = system(name)
+    cluster = cluster or secrets.token_hex(4)
+    folder = profile_dir(profile, create=True) / "jobs"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    cwd = Path.cwd()
+    title = wanted.name or "mpicluster"
+    log = str(cwd / (wanted.log or f"{title}-{cluster}.log"))
+    if wanted.env_script is not None:
+        source = Path(wanted.env_script).expanduser().absolute()
+        if not source.is_file():
+            raise ValueError(f"--env-script {wanted.env_script}: there is no such file")
+        wanted = wanted._replace(env_script=str(source))
+    wanted = filled_in(wanted, words(options, command, grace), profile, cluster)._replace(name=title, log=log)
+    path = folder / f"{cluster}.sh"
+    path.write_text(script(kind, wanted, given))
+    job = kind.submit(path, cwd, Path(log))
+    record = Record(
+        system=kind.name,
+        job=job.id,
+        cluster=cluster,
+        profile=profile,
+        engines=wanted.n or 0,
+        script=str(path),
+        log=log,
+        submitted=time.time(),
+        host=socket.gethostname(),
+        command=list(command),
+    )
+    _write(record)
+    _prune(profile)
+    return record
+
+
+def words(options: Sequence[str], command: Sequence[str], grace: float = 50.0) -> list[str]:
+    """What of mpicluster's is run in the job: engines, or a script and its engines."""
+    return ["run", "--grace", f"{grace:g}", *options, "--", *command] if command else ["start", *options]
+
+
+def filled_in(wanted: Request, run: Sequence[str], profile: str, cluster: str | None) -> Request:
+    """A request with what mpicluster itself adds: this Python, what it runs, and the names of the cluster."""
+    environment = tuple((name, os.environ[name]) for name in _HANDED_ON if name in os.environ)
+    python = wanted.python or sys.executable
+    return wanted._replace(python=python, words=tuple(run), profile=profile, cluster=cluster, environment=environment)
+
+
+def _path(profile: str, cluster: str) -> Path:
+    return profile_dir(profile) / "jobs" / f"{cluster}.json"
+
+
+def _write(record: Record) -> None:
+    path = _path(record.profile, record.cluster)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
+    temporary.replace(path)
+
+
+def records(profile: str) -> list[Record]:
+    """All jobs of a profile that are remembered, newest first."""
+    found = []
+    for path in (profile_dir(profile) / "jobs").glob("*.json"):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=Record))
+        except (OSError, msgspec.DecodeError):
+            continue  # vanished while we looked, or foreign
+    return sorted(found, key=lambda r: r.submitted, reverse=True)
+
+
+def find(profile: str, word: str | None) -> Record:
+    """The job of that id, or of the cluster of that id; without a word the newest.
+
+    Raises
+    ------
+    LaunchError
+        there is none.
+    """
+    for record in records(profile):
+        if word is None or word in (record.job, record.cluster):
+            return record
+    which = f"job {word!r}" if word else "job"
+    raise LaunchError(f"no {which} was submitted under profile {profile!r}; see `mpicluster jobs`")
+
+
+def _prune(profile: str) -> None:
+    for record in records(profile)[_KEEP:]:
+        if record.state:
+            for suffix in (".json", ".sh", ".status"):
+                _path(profile, record.cluster).with_suffix(suffix).unlink(missing_ok=True)
+
+
+class Watch:
+    """A job, asked after seldom enough not to burden its system: after a second, and less and less often, up to four times a minute.
+
+    A system that does not answer, or does not know the job, leaves what was known before; after two minutes the job counts as failed.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self._last = Status("pending")
+        self._pause = _OFTEN
+        self._next = 0.0
+        self._silent_since: float | None = None
+
+    def status(self, *, fresh: bool = False) -> Status:
+        """How the job is, or was a short time ago."""
+        now = time.monotonic()
+        if self._last.state in OVER or (now < self._next and not fresh):
+            return self._last
+        try:
+            found = self.record.status()
+            self._silent_since = None
+        except Unknown as e:
+            self._silent_since = self._silent_since or now
+            found = self._last
+            if now > self._silent_since + _UNKNOWN_FOR:
+                found = Status("failed", f"its batch system does not know it any more: {e}")
+        if found.state != self._last.state:
+            self._pause = _OFTEN  # something happens
+        self._last, self._next = found, time.monotonic() + self._pause
+        self._pause = min(1.5 * self._pause, _SELDOM)
+        return found
+
+    def failure(self, happened: str) -> LaunchError:
+        """What to raise when the job is over, or hangs, and should not."""
+        r = self.record
+        return LaunchError(f"{happened}: job {r.job} ({r.system}) is {self._last}.\n{r.story()}")

@@ -1,0 +1,101 @@
+"""OpenPBS and PBS Professional; Torque's jobs are understood too. Words from their manuals (PBS Professional Reference Guide, qstat)."""
+
+from __future__ import annotations
+
+import re
+
+from mpicluster.batch.request import Request, clock
+from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown
+
+__all__ = ["PBS"]
+
+_STATE = {
+    "Q": PENDING,
+    "H": PENDING,
+    "W": PENDING,
+    "T": PENDING,
+    "M": PENDING,
+    "S": PENDING,
+    "B": RUNNING,
+    "R": RUNNING,
+    "E": RUNNING,
+    "U": RUNNING,
+}
+#: exit statuses that are not the script's
+_WORDS = {
+    -29: "it reached its time limit",
+    -27: "it ran out of memory",
+    -1: "it could not be started",
+    -2: "it could not be started",
+    -3: "it could not be started",
+}
+
+
+class PBS(System):
+    """PBS."""
+
+    name = "pbs"
+    file = "pbs.sh"
+    prefix = "#PBS"
+    named = "pbs-${PBS_JOBID%%.*}"
+    submitter = "qsub"
+    refused = {"qos": "PBS has none; what a site has instead is a queue (--partition), or goes through --extra"}
+
+    def directives(self, request: Request) -> dict[str, str]:
+        r = request
+        lines = {
+            "-N ": r.name,
+            "-l walltime=": None if r.time is None else clock(r.time),
+            "-q ": r.partition,
+            "-A ": r.account,
+            "-o ": r.log,
+        }
+        found = {option: f"{option}{value}" for option, value in lines.items() if value is not None}
+        if r.n is not None:
+            nodes = r.nodes or 1
+            each, rest = divmod(r.n, nodes)
+            if rest or not each:
+                raise ValueError(f"PBS gives all nodes alike, and {r.n} engines do not divide evenly among {nodes}")
+            chunk = f"{nodes}:ncpus={each}:mpiprocs={each}"
+            if r.mem is not None:
+                chunk += f":mem={r.mem}mb"
+            if r.gpus is not None:
+                if r.gpus % nodes:
+                    raise ValueError(f"PBS gives all nodes alike, and {r.gpus} accelerators do not divide evenly among {nodes}")
+                chunk += f":ngpus={r.gpus // nodes}"
+            found["-l select="] = f"-l select={chunk}"
+        elif (r.nodes, r.mem, r.gpus) != (None, None, None):
+            raise ValueError("PBS has nodes, memory and accelerators in one line with the number of engines: say -n too")
+        return found
+
+    def parse_submission(self, text: str) -> str | None:
+        found = re.fullmatch(r"(\d+(?:\[\])?\S*)", text.strip().rpartition("\n")[2])
+        return found[1] if found else None
+
+    def status(self, job: Job) -> Status:
+        try:
+            text = self._ask(["qstat", "-x", "-f", job.id])  # with those that have ended
+        except Unknown as e:
+            if "invalid option" not in str(e).lower() and "usage" not in str(e).lower():
+                raise
+            text = self._ask(["qstat", "-f", job.id])  # Torque
+        text = re.sub(r"\n\t", "", text)  # long values go on in the next line
+        state = re.search(r"^\s*job_state = (\w)", text, re.MULTILINE)
+        if state is None:
+            raise Unknown(f"qstat says nothing of the state of job {job.id}")
+        comment = re.search(r"^\s*comment = (.*)$", text, re.MULTILINE)
+        if state[1] in _STATE:
+            return Status(_STATE[state[1]], comment[1].strip() if comment and _STATE[state[1]] == PENDING else "")
+        code = re.search(r"^\s*Exit_status = (-?\d+)", text, re.MULTILINE)
+        if code is None:
+            return Status(ENDED, "it was cancelled before it began")
+        number = int(code[1])
+        if number == 0:
+            return Status(ENDED)
+        if number in (271, 265):  # 256 and the signal: qdel, the manual says
+            return Status(ENDED, "it was cancelled")
+        said = _WORDS.get(number) or (f"it was ended by signal {number - 256}" if number > 256 else f"it exited with {number}")
+        return Status(FAILED, said)
+
+    def cancellation(self, job: Job) -> list[str]:
+        return ["qdel", job.id]

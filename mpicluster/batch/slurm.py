@@ -1,0 +1,101 @@
+"""Slurm: https://slurm.schedmd.com. Tried with 22.05; `scontrol` has had these words since 14."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mpicluster.batch.request import Request, clock
+from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown
+
+__all__ = ["Slurm"]
+
+_STATES = {
+    PENDING: "PENDING CONFIGURING REQUEUED REQUEUE_HOLD REQUEUE_FED RESV_DEL_HOLD SPECIAL_EXIT",
+    RUNNING: "RUNNING COMPLETING SUSPENDED STOPPED RESIZING SIGNALING STAGE_OUT",
+    ENDED: "COMPLETED CANCELLED",
+    FAILED: "FAILED TIMEOUT OUT_OF_MEMORY NODE_FAIL PREEMPTED BOOT_FAIL DEADLINE REVOKED LAUNCH_FAILED RECONFIG_FAIL",
+}
+_STATE = {word: state for state, words in _STATES.items() for word in words.split()}
+_WORDS = {
+    "CANCELLED": "it was cancelled",
+    "TIMEOUT": "it reached its time limit",
+    "OUT_OF_MEMORY": "it ran out of memory",
+    "NODE_FAIL": "a node failed",
+    "PREEMPTED": "it was preempted",
+    "BOOT_FAIL": "a node did not boot",
+    "DEADLINE": "it could not end before its deadline",
+}
+
+
+class Slurm(System):
+    """Slurm."""
+
+    name = "slurm"
+    file = "slurm.sh"
+    prefix = "#SBATCH"
+    named = "slurm-$SLURM_JOB_ID"
+    submitter = "sbatch"
+
+    def directives(self, request: Request) -> dict[str, str]:
+        r = request
+        values = {
+            "--job-name=": r.name,
+            "--ntasks=": r.n,
+            "--nodes=": r.nodes,
+            "--time=": None if r.time is None else clock(-(-r.time // 60) * 60, days=True),  # it counts minutes
+            "--partition=": r.partition,
+            "--account=": r.account,
+            "--qos=": r.qos,
+            "--mem=": None if r.mem is None else f"{r.mem}M",
+            "--gpus=": r.gpus,
+            "--output=": r.log,
+        }
+        return {option: f"{option}{value}" for option, value in values.items() if value is not None}
+
+    def submission(self, path: Path) -> list[str]:
+        return ["sbatch", "--parsable", str(path)]
+
+    def parse_submission(self, text: str) -> str | None:
+        found = re.fullmatch(r"(\d+)(?:;\S+)?", text.strip().rpartition("\n")[2])
+        return found[1] if found else None
+
+    def status(self, job: Job) -> Status:
+        try:
+            text = self._ask(["scontrol", "-o", "show", "job", job.id])
+        except Unknown as e:
+            if "Invalid job id" not in str(e):
+                raise
+            return self._accounted(job)  # forgotten by the controller, some minutes after its end
+        state = re.search(r"\bJobState=(\S+)", text)
+        if state is None:
+            raise Unknown(f"scontrol says nothing of the state of job {job.id}")
+        reason, code = re.search(r"\bReason=(.*?) Dependency=", text), re.search(r"\bExitCode=(\d+):(\d+)", text)
+        return _status(state[1], reason[1] if reason else "", code[1] + ":" + code[2] if code else "")
+
+    def _accounted(self, job: Job) -> Status:
+        """What accounting knows, where there is any."""
+        text = self._ask(["sacct", "-X", "-n", "-P", "-j", job.id, "-o", "State,ExitCode"])
+        state, _, code = text.strip().partition("\n")[0].partition("|")
+        if not state:
+            raise Unknown(f"neither scontrol nor sacct knows job {job.id}")
+        return _status(state.split()[0], "", code)
+
+    def cancellation(self, job: Job) -> list[str]:
+        return ["scancel", job.id]
+
+
+def _status(word: str, reason: str, code: str) -> Status:
+    state = _STATE.get(word)
+    if state is None:
+        raise Unknown(f"there is no job state {word!r}")
+    reason = "" if reason in ("None", "(null)") else reason
+    if state == PENDING:
+        return Status(state, reason)
+    if state == RUNNING:
+        return Status(state)
+    exit_code, _, number = code.partition(":")
+    if word == "FAILED":
+        said = f"it was ended by signal {number}" if number not in ("", "0") else f"it exited with {exit_code}"
+        return Status(FAILED, said if reason in ("", "NonZeroExitCode") else f"{said}: {reason}")
+    return Status(state, _WORDS.get(word, "" if state == ENDED else reason or word))

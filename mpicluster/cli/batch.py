@@ -1,0 +1,359 @@
+"""Commands for batch systems, and for scripts that bring their engines with them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mpicluster.cli.group import host_option, hub_options, interface_option, main, mpi_option, plain_word, profile_option
+from mpicluster.config import SCHEMES, HistoryLimits
+
+if TYPE_CHECKING:
+    from mpicluster.batch.jobs import Record
+
+__all__ = ["cancel", "jobs", "run", "script", "submit"]
+
+_SCRIPT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What is asked of a batch system; the command gets it as ``asked``."""
+    names = ("n", "nodes", "time", "partition", "account", "qos", "mem", "gpus", "name", "log", "env_script", "extra")
+
+    def with_request(**values: Any) -> Any:
+        asked = {name: values.pop(name) for name in names}
+        return command(asked=asked, **values)
+
+    decorated: Callable[..., Any] = functools.update_wrapper(with_request, command)
+    for option in (
+        click.option(
+            "--template", type=click.Path(exists=True, dir_okay=False), help="A template of your own, in the place of the one that comes."
+        ),
+        click.option("--extra", multiple=True, metavar="DIRECTIVE", help="A directive as it is, after the prefix; may be repeated."),
+        click.option("--env-script", metavar="FILE", help="Sourced first: modules, conda, variables."),
+        click.option("--log", metavar="FILE", help="Where it prints.  [default: NAME-CLUSTER.log here]"),
+        click.option("--name", help="Name of the job.  [default: mpicluster]"),
+        click.option("--gpus", type=click.IntRange(min=1), help="Accelerators, of all nodes together."),
+        click.option("--mem", metavar="16G", help="Memory of each node."),
+        click.option("--qos", help="Quality of service."),
+        click.option("--account", help="Account, or project, that pays."),
+        click.option("--partition", "--queue", help="Partition, or queue."),
+        click.option("--time", metavar="1:30:00", help="How long it may run; also 2-12:00:00, 90m, 1h30m."),
+        click.option("--nodes", type=click.IntRange(min=1), help="Nodes to spread the engines over, evenly."),
+        click.option("-n", "n", type=click.IntRange(min=1), help="Number of engines."),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+def _words(mpi: str | None, interface: str | None, history: HistoryLimits | None, scheme: str) -> list[str]:
+    """Options of ``start`` and ``run`` as they are handed on."""
+    from mpicluster.cluster.words import history_options
+
+    words = ["--mpi", mpi] if mpi is not None else []
+    words += ["--interface", interface] if interface is not None else []
+    return [*words, *history_options(history), *(["--scheme", scheme] if scheme != SCHEMES[0] else [])]
+
+
+@main.command()
+@click.argument("system")
+@_job_options
+@profile_option
+@mpi_option
+@interface_option
+@hub_options
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def script(
+    system: str,
+    asked: dict[str, Any],
+    template: str | None,
+    profile: str,
+    mpi: str | None,
+    interface: str | None,
+    history: HistoryLimits | None,
+    scheme: str,
+    command: tuple[str, ...],
+) -> None:
+    """Print the job script that `submit` would submit.
+
+    \b
+    mpicluster script slurm -n 64 --time 1:00:00 > job.sh
+    """
+    from mpicluster.batch import jobs as batch
+    from mpicluster.batch.systems import system as batch_system
+
+    try:
+        kind = batch_system(system)
+        wanted = batch.request(**asked)
+        words = batch.words(_words(mpi, interface, history, scheme), command)
+        click.echo(batch.script(kind, batch.filled_in(wanted, words, profile, None), template), nl=False)
+    except ValueError as e:
+        raise click.UsageError(str(e)) from e
+
+
+@main.command()
+@click.argument("system")
+@_job_options
+@profile_option
+@click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given.")
+@mpi_option
+@interface_option
+@click.option(
+    "--grace", type=click.FloatRange(min=0), default=50.0, show_default=True, help="Seconds for a script after KeyboardInterrupt."
+)
+@click.option("--wait", is_flag=True, help="Stay until the engines are there, or the script has ended.")
+@hub_options
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def submit(
+    system: str,
+    asked: dict[str, Any],
+    template: str | None,
+    profile: str,
+    cluster: str | None,
+    mpi: str | None,
+    interface: str | None,
+    grace: float,
+    wait: bool,
+    history: HistoryLimits | None,
+    scheme: str,
+    command: tuple[str, ...],
+) -> None:
+    """Submit a job that starts engines; with a script, one that runs it as their client.
+
+    SYSTEM is slurm, pbs, lsf, sge, htcondor, or local.
+
+    \b
+    mpicluster submit slurm -n 64 --nodes 4 --time 1:00:00
+    mpicluster submit slurm -n 64 --time 1:00:00 --wait -- script.py ARGUMENTS
+    """
+    from mpicluster.batch import jobs as batch
+
+    if asked["n"] is None and template is None:
+        raise click.UsageError("how many engines? Say -n")
+    try:
+        record = batch.submit(
+            system,
+            batch.request(**asked),
+            profile=profile,
+            cluster=cluster,
+            options=_words(mpi, interface, history, scheme),
+            command=command,
+            grace=grace,
+            given=template,
+        )
+    except ValueError as e:
+        raise click.UsageError(str(e)) from e
+    _say_where(record)
+    if wait:
+        sys.exit(_follow(record))
+
+
+def _say_where(record: Record) -> None:
+    from mpicluster.wire.contact import profile_dir
+
+    option = "" if record.profile == "default" else f" --profile {record.profile}"
+    argument = f"cluster={record.cluster!r}" + ("" if record.profile == "default" else f", profile={record.profile!r}")
+    click.echo(f"Submitted job {record.job} ({record.system}), cluster {record.cluster}.")
+    click.echo(f"It prints to {record.log}.")
+    if not record.command:
+        click.echo(f"Its contact file will be {profile_dir(record.profile) / record.cluster}.json. Connect, when it runs, with\n")
+        click.echo(f"    import mpicluster\n    rc = mpicluster.Client({argument}, timeout=600)\n")
+    click.echo(f"`mpicluster jobs{option}` shows how it is, `mpicluster cancel {record.job}{option}` ends it.")
+
+
+def _follow(record: Record) -> int:
+    """Say what the job does, and show what it prints, until its engines are there or its script has ended. The exit status."""
+    from mpicluster.batch.jobs import Watch
+    from mpicluster.batch.system import ENDED, OVER
+    from mpicluster.cluster.follow import Tail
+    from mpicluster.wire.contact import profile_dir
+
+    watch, printed = Watch(record), Tail(Path(record.log))
+    contact = profile_dir(record.profile) / f"{record.cluster}.json"
+    said = ""
+    try:
+        while True:
+            status = watch.status()
+            if str(status) != said:
+                said = str(status)
+                click.echo(f"Job {record.job} is {said}.", err=True)
+            for text in printed.read():
+                click.echo(text)
+            if status.state in OVER:
+                time.sleep(0.2)  # what it printed last, on a file system of the network
+                for text in printed.read(whole=True):
+                    click.echo(text)
+                return 0 if status.state == ENDED else 1
+            if not record.command and contact.exists():
+                _await_engines(record)
+                return 0
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        click.echo(f"\nJob {record.job} goes on; `mpicluster cancel {record.job}` ends it.", err=True)
+        return 130
+
+
+def _await_engines(record: Record) -> None:
+    from mpicluster.client.client import Client
+
+    with Client(profile=record.profile, cluster=record.cluster) as rc:
+        click.echo(f"{len(rc)} engines are there.")
+
+
+@main.command()
+@profile_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def jobs(profile: str, as_json: bool) -> None:
+    """List the jobs that were submitted, and how they are."""
+    import json
+
+    from mpicluster.batch.jobs import records
+    from mpicluster.batch.system import Unknown
+    from mpicluster.cluster import words
+
+    rows = []
+    for record in records(profile):
+        try:
+            status = record.status()
+            state, reason = status.state, status.reason
+        except Unknown as e:
+            state, reason = "unknown", str(e).splitlines()[0]
+        rows.append({
+            "job": record.job,
+            "system": record.system,
+            "cluster": record.cluster,
+            "engines": record.engines,
+            "state": state,
+            "reason": reason,
+            "submitted": record.submitted,
+            "script": " ".join(record.command),
+            "log": record.log,
+        })  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    elif not rows:
+        click.echo(f"No jobs were submitted under profile {profile!r}. Submit one with `mpicluster submit`.")
+    else:
+        now = time.time()
+        cells = [
+            [
+                r["job"],
+                r["system"],
+                r["cluster"],
+                r["engines"] or "",
+                r["state"],
+                words.duration(now - r["submitted"]),
+                r["script"],
+                r["reason"],
+            ]
+            for r in rows
+        ]
+        click.echo(words.table(["JOB", "SYSTEM", "CLUSTER", "ENGINES", "STATE", "AGE", "SCRIPT", "REASON"], cells))
+
+
+@main.command()
+@click.argument("job", required=False)
+@profile_option
+def cancel(job: str | None, profile: str) -> None:
+    """Cancel a job, by its id or by that of its cluster; without JOB the newest."""
+    from mpicluster.batch.jobs import find
+    from mpicluster.batch.system import OVER, Unknown
+
+    record = find(profile, job)
+    try:
+        status = record.status()
+    except Unknown:
+        status = None
+    if status is not None and status.state in OVER:
+        click.echo(f"Job {record.job} is over: {status}.")
+        return
+    record.cancel()
+    click.echo(f"Cancelled job {record.job} ({record.system}), cluster {record.cluster}.")
+
+
+@main.command(context_settings=_SCRIPT)
+@click.option(
+    "-n", "n", type=click.IntRange(min=1), default=None, help="Number of engines.  [default: those of the batch job, or the cores]"
+)
+@profile_option
+@click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given.")
+@mpi_option
+@host_option
+@interface_option
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds for engines to come."
+)
+@click.option(
+    "--grace", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds for the script after KeyboardInterrupt."
+)
+@hub_options
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    n: int | None,
+    profile: str,
+    cluster: str | None,
+    mpi: str | None,
+    host: str | None,
+    interface: str | None,
+    timeout: float,
+    grace: float,
+    history: HistoryLimits | None,
+    scheme: str,
+    command: tuple[str, ...],
+) -> None:
+    """Start engines, run a Python script as their client, and end all; exit with the script's status.
+
+    `mpicluster.Client()` in the script finds these engines. SIGTERM, as batch systems send it before the time is over, reaches the script
+    as KeyboardInterrupt.
+
+    \b
+    mpicluster run -n 4 script.py ARGUMENTS
+    mpiexec -n 64 mpicluster run script.py ARGUMENTS
+    """
+    command = command[1:] if command[0] == "--" else command
+    if not command:
+        raise click.UsageError("which script?")
+    if not command[0].startswith("-") and not Path(command[0]).is_file():
+        raise click.UsageError(f"there is no script {command[0]}")
+    from mpicluster.launch.mpi import is_rank
+
+    if is_rank(os.environ):
+        sys.exit(
+            _as_rank(
+                command,
+                given=[n, mpi, host],
+                profile=profile,
+                cluster=cluster,
+                grace=grace,
+                history=history,
+                scheme=scheme,
+                interface=interface,
+            )
+        )
+    from mpicluster.cluster.cluster import Cluster
+    from mpicluster.cluster.running import run as run_script
+
+    try:
+        limits = history._asdict() if history is not None else False
+        ours = Cluster(
+            n, profile=profile, mpi=mpi, timeout=timeout, cluster=cluster, history=limits, scheme=scheme, hosts=host, interface=interface
+        )
+    except ValueError as e:
+        raise click.UsageError(str(e)) from e
+    sys.exit(run_script(ours, command, grace=grace))
+
+
+def _as_rank(command: Sequence[str], given: Sequence[object], **options: Any) -> int:
+    """Under mpiexec: every rank is an engine, and rank 0 has the script beside it."""
+    from mpicluster.cluster.worker import run_engine
+
+    if any(value is not None for value in given):
+        raise click.UsageError("-n, --mpi and --host are for mpiexec, which has started this already")
+    return run_engine(script=list(command), **options)

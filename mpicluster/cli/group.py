@@ -1,0 +1,140 @@
+"""The command line: its group, and options that several commands have.
+
+Each command imports what it needs itself, so that engines start fast.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from mpicluster.config import SCHEMES, HistoryLimits
+
+__all__ = [
+    "host_option",
+    "hub_options",
+    "interface_option",
+    "last_words",
+    "local_pid",
+    "main",
+    "mpi_option",
+    "plain_word",
+    "profile_option",
+]
+
+
+class _Commands(click.Group):
+    """Shows the errors of mpicluster as a sentence; a traceback is for faults of ours."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from mpicluster.errors import ClusterError
+
+        try:
+            return super().invoke(ctx)
+        except (ClusterError, TimeoutError) as e:
+            raise click.ClickException(str(e) or type(e).__name__) from e
+
+
+def plain_word(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """A name that can be that of a file."""
+    if value is not None and (not value or "/" in value or value.startswith(".")):
+        raise click.BadParameter(f"{value!r} is not a plain word")
+    return value
+
+
+def local_pid(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """``PID`` or ``PID@HOST``; None for a process of another host, which cannot be watched from here."""
+    if value is None:
+        return None
+    pid, _, host = value.partition("@")
+    if not pid.isdigit():
+        raise click.BadParameter(f"{value!r} is not a process: PID or PID@HOST")
+    return int(pid) if not host or host == socket.gethostname() else None
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"mpicluster {version('mpicluster')}")
+        except PackageNotFoundError:
+            click.echo("mpicluster (not installed: run from its source)")
+        ctx.exit()
+
+
+profile_option: Callable[[Any], Any] = click.option(
+    "--profile", default="default", show_default=True, callback=plain_word, help="Name under which clients find the cluster."
+)
+
+
+mpi_option: Callable[[Any], Any] = click.option(
+    "--mpi", default=None, metavar="openmpi|mpich|PATH", help="MPI to use, or its mpiexec.  [default: the one that mpi4py loads]"
+)
+host_option: Callable[[Any], Any] = click.option(
+    "--host",
+    default=None,
+    metavar="A:2,B:2|FILE",
+    help="Hosts, with engines for each, or mpiexec's host file; reached by ssh.  [default: here]",
+)
+interface_option: Callable[[Any], Any] = click.option(
+    "--interface", default=None, metavar="NAME", help="Network interface of the hub by which it is reached.  [default: all, tried in turn]"
+)
+#: Signals after which a command comes to its end: of a person's, and of batch systems before they kill.
+last_words = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def hub_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options for the hub: what it remembers, and how it gives out tasks."""
+    default = HistoryLimits()
+
+    def with_limits(*, history: bool, history_tasks: int, history_nbytes: int, history_age: float, **others: Any) -> Any:
+        return command(history=HistoryLimits(history_tasks, history_nbytes, history_age) if history else None, **others)
+
+    decorated: Callable[..., Any] = functools.update_wrapper(with_limits, command)
+    for option in (
+        click.option(
+            "--history-age",
+            type=click.FloatRange(min=0, min_open=True),
+            default=default.age,
+            show_default=True,
+            help="Seconds that it remembers them.",
+        ),
+        click.option(
+            "--history-nbytes", type=click.IntRange(min=1), default=default.nbytes, show_default=True, help="Bytes that its file may have."
+        ),
+        click.option(
+            "--history-tasks", type=click.IntRange(min=1), default=default.tasks, show_default=True, help="Tasks that it remembers."
+        ),
+        click.option(
+            "--scheme",
+            type=click.Choice(SCHEMES),
+            default=SCHEMES[0],
+            show_default=True,
+            help="In what order engines are given balanced tasks.",
+        ),
+        click.option("--history/--no-history", default=True, show_default=True, help="Whether the hub remembers tasks and their results."),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit.")
+def main() -> None:
+    """Interactive and batch Python on a cluster of MPI engines.
+
+    \b
+    mpicluster start -n 4            start four engines here, until Ctrl-C
+    mpiexec -n 4 mpicluster engine   the same under your own mpiexec
+    mpicluster run -n 4 script.py    engines for a script, which is their client
+    mpicluster submit slurm -n 64    engines as a job of a batch system
+    mpicluster doctor                see whether MPI works on this machine
+
+    Then, in Python:  rc = mpicluster.Client()
+    """

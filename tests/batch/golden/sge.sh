@@ -1,0 +1,34 @@
+#!/bin/bash
+# Engines in a Grid Engine job. Copy, edit, `qsub sge.sh`; or let `mpicluster submit sge -n 64 --time 1:00:00` fill it in.
+# A line that begins with ## is off: take one # away to use it.
+#
+#$ -N search
+# the parallel environment, which your site has named: `qconf -spl` lists them; and the number of engines
+#$ -pe mpi 64
+#$ -l h_rt=01:30:00
+#$ -q debug
+#$ -P project
+##$ -l gpu=1
+#$ -o /home/me/search.log
+#$ -j y
+#$ -cwd
+#$ -S /bin/bash
+# SIGUSR1, a minute before the end where the site sets it so, is made SIGTERM: then a script gets KeyboardInterrupt
+#$ -notify
+# a job that is begun anew would find the traces of its first life
+#$ -r n
+#$ -l exclusive
+
+# sourced first: modules, conda, variables
+ENV_SCRIPT=/home/me/env.sh
+# the Python that has mpicluster
+PYTHON=/home/me/venv/bin/python
+export MPICLUSTER_STATE_DIR='/scratch/my state'
+# what it does: start engines; or, with a script: (run --grace 50 script.py ARGUMENTS)
+MPICLUSTER=(run --grace 50 -- search.py 'a b' '$HOME')
+# under which name clients find it
+NAME=(--profile default --cluster 3f2a91bc)
+
+if [ -n "$ENV_SCRIPT" ]; then . "$ENV_SCRIPT"; fi
+# Open MPI's wheel does not know Grid Engine: it is told the hosts; others are told by it
+exec "$PYTHON" -m mpicluster "${MPICLUSTER[0]}" -n "$NSLOTS" --host "$(awk '{ print $1 ":" $2 }' "$PE_HOSTFILE" | paste -sd,)" "${NAME[@]}" "${MPICLUSTER[@]:1}"
