@@ -84,7 +84,7 @@ class HTCondor(System):
         if number == "3":
             return Status(FAILED, "it reached its time limit") if "duration" in held.lower() else Status(ENDED, "it was cancelled")
         if state == ENDED and code not in ("0", "undefined"):
-            return Status(FAILED, f"it exited with {code}")
+            return Status(FAILED, f"it exited with {code}", int(code))
         return Status(state)
 
     def cancellation(self, job: Job) -> list[str]:

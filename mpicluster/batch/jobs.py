@@ -56,6 +56,7 @@ class Record(msgspec.Struct, kw_only=True):
     #: how it ended, once that was seen
     state: str = ""
     reason: str = ""
+    code: int | None = None
 
     def handle(self) -> Job:
         """For its system."""
@@ -70,12 +71,12 @@ class Record(msgspec.Struct, kw_only=True):
             that cannot be known now.
         """
         if self.state:
-            return Status(self.state, self.reason)
+            return Status(self.state, self.reason, self.code)
         if self.system == "local" and self.host != socket.gethostname():
             raise Unknown(f"it runs on {self.host}")
         found = system(self.system).status(self.handle())
         if found.state in OVER:
-            self.state, self.reason = found.state, found.reason
+            self.state, self.reason, self.code = found
             _write(self)
         return found
 

@@ -82,7 +82,7 @@ class Local(System):
             return Status(ENDED, "it was cancelled")
         if code == 124:
             return Status(FAILED, "it reached its time limit")
-        return Status(FAILED, f"it was ended by signal {code - 128}" if code > 128 else f"it exited with {code}")
+        return Status(FAILED, f"it was ended by signal {code - 128}" if code > 128 else f"it exited with {code}", code)
 
     def _keeper(self, job: Job) -> process.Process | None:
         """Its process; a pid alone may have been given to another."""

@@ -86,7 +86,7 @@ class LSF(System):
         if word == "ZOMBI":
             return Status(FAILED, "its host is lost")
         said = f"it exited with {code}" if code not in ("", "-") else "it failed"
-        return Status(FAILED, said if ended in ("", "-") else f"{said}: {ended}")
+        return Status(FAILED, said if ended in ("", "-") else f"{said}: {ended}", int(code) if code.isdigit() else None)
 
     def cancellation(self, job: Job) -> list[str]:
         return ["bkill", job.id]

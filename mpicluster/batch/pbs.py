@@ -95,7 +95,7 @@ class PBS(System):
         if number in (271, 265):  # 256 and the signal: qdel, the manual says
             return Status(ENDED, "it was cancelled")
         said = _WORDS.get(number) or (f"it was ended by signal {number - 256}" if number > 256 else f"it exited with {number}")
-        return Status(FAILED, said)
+        return Status(FAILED, said, number if 0 < number < 256 else None)
 
     def cancellation(self, job: Job) -> list[str]:
         return ["qdel", job.id]

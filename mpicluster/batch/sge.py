@@ -82,7 +82,7 @@ class GridEngine(System):
             return Status(
                 FAILED, f"it was ended by signal {status - 128}" if number == "100" and status > 128 else why.strip() or f"failure {number}"
             )
-        return Status(ENDED) if status == 0 else Status(FAILED, f"it exited with {status}")
+        return Status(ENDED) if status == 0 else Status(FAILED, f"it exited with {status}", status)
 
     def cancellation(self, job: Job) -> list[str]:
         return ["qdel", job.id]

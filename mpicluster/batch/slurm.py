@@ -97,5 +97,5 @@ def _status(word: str, reason: str, code: str) -> Status:
     exit_code, _, number = code.partition(":")
     if word == "FAILED":
         said = f"it was ended by signal {number}" if number not in ("", "0") else f"it exited with {exit_code}"
-        return Status(FAILED, said if reason in ("", "NonZeroExitCode") else f"{said}: {reason}")
+        return Status(FAILED, said if reason in ("", "NonZeroExitCode") else f"{said}: {reason}", int(exit_code or 0) or None)
     return Status(state, _WORDS.get(word, "" if state == ENDED else reason or word))

@@ -36,6 +36,8 @@ class Status(NamedTuple):
     state: str
     #: why it waits, or failed, in the system's words or better ones
     reason: str = ""
+    #: exit status of its script, if it failed by one
+    code: int | None = None
 
     def __str__(self) -> str:
         return f"{self.state} ({self.reason})" if self.reason else self.state

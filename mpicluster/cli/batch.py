@@ -132,6 +132,8 @@ def submit(
     \b
     mpicluster submit slurm -n 64 --nodes 4 --time 1:00:00
     mpicluster submit slurm -n 64 --time 1:00:00 --wait -- script.py ARGUMENTS
+
+    With --wait the exit status is the script's.
     """
     from mpicluster.batch import jobs as batch
 
@@ -190,7 +192,7 @@ def _follow(record: Record) -> int:
                 time.sleep(0.2)  # what it printed last, on a file system of the network
                 for text in printed.read(whole=True):
                     click.echo(text)
-                return 0 if status.state == ENDED else 1
+                return 0 if status.state == ENDED else status.code or 1
             if not record.command and contact.exists():
                 _await_engines(record)
                 return 0

@@ -106,7 +106,7 @@ def test_a_job_that_fails(site):
     record = site.submit()
     become(record, RUNNING)
     site.end(3)
-    assert become(record, FAILED) == Status(FAILED, "it exited with 3")
+    assert become(record, FAILED) == Status(FAILED, "it exited with 3", 3)
     assert "job" in str(jobs.Watch(record).failure("the engines did not come"))
 
 
@@ -186,7 +186,7 @@ def test_a_system_is_not_asked_too_often(site, monkeypatch):
     (("COMPLETING", "None", "0:0"), Status(RUNNING)),
     (("COMPLETED", "None", "0:0"), Status(ENDED)),
     (("CANCELLED", "None", "0:15"), Status(ENDED, "it was cancelled")),
-    (("FAILED", "NonZeroExitCode", "3:0"), Status(FAILED, "it exited with 3")),
+    (("FAILED", "NonZeroExitCode", "3:0"), Status(FAILED, "it exited with 3", 3)),
     (("FAILED", "None", "0:9"), Status(FAILED, "it was ended by signal 9")),
     (("TIMEOUT", "TimeLimit", "0:0"), Status(FAILED, "it reached its time limit")),
     (("NODE_FAIL", "NodeDown", "0:0"), Status(FAILED, "a node failed")),

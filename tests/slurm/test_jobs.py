@@ -45,7 +45,7 @@ def test_a_script_and_its_engines(site):
     script = site.script(PIDS.replace("CLUSTER", "") + "import sys\nprint(sys.argv[1:])\nsys.exit(7)\n")
     said = site.mpicluster("submit", "slurm", "-n", "4", "--nodes", "2", "--time", "5m", "--wait", "--", script, "a b")
     job, _ = submitted(said)
-    assert said.returncode == 1
+    assert said.returncode == 7
     assert said.stdout.endswith("4 ['n1', 'n2']\n[6, 6, 6, 6]\n['a b']\n"), said.stdout
     assert "is failed (it exited with 7)" in said.stderr
     assert site.job(job)["ExitCode"] == "7:0"
