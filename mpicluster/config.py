@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 __all__ = [
+    "AWAY_BYTES",
+    "AWAY_WITHIN",
     "BROADCAST_FROM",
     "BROADCAST_VIEW_FROM",
     "CHUNK",
@@ -58,6 +60,10 @@ MAX_CLIENTS = 1024
 #: How often engines on other hosts and clients are probed, and when they count as gone.
 HEARTBEAT = 5.0
 HEARTBEAT_TIMEOUT = 30.0
+
+#: So long a client whose connection may drop can be away, and so much may wait for it.
+AWAY_WITHIN = 600.0
+AWAY_BYTES = 256 * 1024 * 1024
 
 #: A task that was running on this many engines when they died is given up.
 MAX_LOST = 3

@@ -30,7 +30,8 @@ ALLOWED = {
     "engine": GROUND | {"wire", "serial", "selector", "array", "buffers"},
     "array": GROUND | {"here", "linalg", "buffers"},  # these two are one part
     "linalg": GROUND | {"here", "array", "buffers"},
-    "client": GROUND | {"wire", "serial", "selector", "tracebacks", "array", "buffers", "batch"},  # of arrays: names and layouts, see below
+    # of arrays: names and layouts, see below
+    "client": GROUND | {"wire", "serial", "selector", "tracebacks", "array", "buffers", "batch", "launch"},
     "datapub": {"serial", "engine"},
     "launch": GROUND,
     "batch": GROUND | {"wire", "launch"},
@@ -45,7 +46,7 @@ DOORS = {
     "tqdm": {"client.progress"},
     "sqlite3": {"hub.store"},
     "subprocess": {"launch.process", "launch.hub", "launch.installed", "launch.mpi"},
-    "click": {"cli.group", "cli.clusters", "cli.batch"},
+    "click": {"cli.group", "cli.clusters", "cli.batch", "cli.connect"},
     "h5py": {"array.hdf5"},
     "zarr": {"array.zarr"},
     "joblib": {"client.joblib_backend"},

@@ -1,6 +1,6 @@
 """The command line. Words only: what is done is done in `mpicluster.cluster` and `mpicluster.batch`."""
 
-from mpicluster.cli import batch, clusters
+from mpicluster.cli import batch, clusters, connect
 from mpicluster.cli.group import main
 
-__all__ = ["batch", "clusters", "main"]
+__all__ = ["batch", "clusters", "connect", "main"]

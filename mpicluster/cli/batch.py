@@ -251,7 +251,7 @@ def jobs(profile: str, as_json: bool) -> None:
                 r["cluster"],
                 r["engines"] or "",
                 r["state"],
-                words.duration(now - r["submitted"]),
+                words.duration(now - float(str(r["submitted"]))),
                 r["script"],
                 r["reason"],
             ]

@@ -12,6 +12,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import msgspec
 from mpicluster.client import progress
 from mpicluster.client.connection import Connection
 from mpicluster.client.feed import Batch, Feed
-from mpicluster.client.finding import find_contact
+from mpicluster.client.finding import find_contact, find_tunnel
 from mpicluster.client.history import Remembering
 from mpicluster.client.jobs import Jobs
 from mpicluster.client.ledger import Pending
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from mpicluster.client.arrays.sending import Sender
     from mpicluster.client.awaiting import Connecting
     from mpicluster.client.executor import ViewExecutor
+    from mpicluster.client.tunnel import Tunnel
 
 __all__ = ["Client"]
 
@@ -63,6 +65,9 @@ class Client(Jobs, Remembering):
         which clusters to look for.
     cluster
         the id of one of them, as ``mpicluster list`` shows it, or a `Cluster`. Also by the name ``cluster_id``.
+    ssh
+        ``"user@login"``: a host from which the cluster can be reached, and that knows the user's clusters. Its contact file is read there,
+        and the connection goes by one tunnel of the system's ``ssh``. When that drops, it is opened again, and nothing is lost.
     timeout
         seconds to wait: for the hub's answer and for engines that are still starting; if given, also for a cluster
         that is just being started.
@@ -92,7 +97,8 @@ class Client(Jobs, Remembering):
         super().__init__()
         if timeout is not None and not 0 <= timeout < threading.TIMEOUT_MAX:
             timeout = threading.TIMEOUT_MAX
-        self.contact = find_contact(contact, profile or "default", cluster, timeout, others)
+        self._tunnel = find_tunnel(contact, profile or "default", cluster, others)
+        self.contact = self._tunnel.contact if self._tunnel else find_contact(contact, profile or "default", cluster, timeout, others)
         #: whether views made from now on wait for their results
         self.block = False
         #: notified when the engines change, and at the end
@@ -110,7 +116,7 @@ class Client(Jobs, Remembering):
         self._uploads: dict[int, tuple[int, Sequence[Buffer], Outgoing]] = {}
         self._downloads: dict[tuple[int, int], tuple[m.Result, Incoming]] = {}
         #: shared memory through which chunks go to engines of this host, and that of engines; the listening thread's
-        self._ring = Ring.make()
+        self._ring = Ring.make() if not self.contact.through else None  # what is in it cannot be said again
         self._readers: dict[bytes, Reader | None] = {}
         self._questions: dict[int, Future[Any]] = {}
         #: those that may have operations on arrays to be sent, before anything else is
@@ -120,10 +126,20 @@ class Client(Jobs, Remembering):
         self._next_question = 1
         self._callbacks: ThreadPoolExecutor | None = None
         place = m.RingPlace(*self._ring.place) if self._ring is not None else None
-        self._connection = Connection(self.contact, self._on_message, self._on_lost, place)
+        again = None
+        if self.contact.through:
+            from mpicluster.client.tunnel import still_there
+
+            again = self._tunnel.again if self._tunnel is not None else partial(still_there, self.contact)
+        try:
+            self._connection = Connection(self.contact, self._on_message, self._on_lost, place, again)
+        except NoCluster:
+            if self._tunnel is not None:
+                self._tunnel.close()
+            raise
         #: what its tasks' ids begin with
         self.id = self._connection.name
-        self._closer = weakref.finalize(self, Connection.close, self._connection)
+        self._closer = weakref.finalize(self, _close, self._connection, self._tunnel)
         try:
             self._await_welcome(timeout if timeout is not None else CONNECT_TIMEOUT)
             if wait:
@@ -728,6 +744,8 @@ class Client(Jobs, Remembering):
 
     def _reader(self, place: m.RingPlace) -> Reader | None:
         """The ring of an engine; None where it cannot be opened."""
+        if self.contact.through:
+            return None
         if place.token not in self._readers:
             try:
                 self._readers[place.token] = Reader(place.pid, place.fd, place.token)
@@ -778,3 +796,10 @@ class Client(Jobs, Remembering):
             result._fail(kind(f"{result._name} has no result: {self._lost}"))
         for question in questions:
             question.set_exception(kind(f"there is no answer: {self._lost}"))
+
+
+def _close(connection: Connection, tunnel: Tunnel | None) -> None:
+    """A client is closed, or gone."""
+    connection.close()
+    if tunnel is not None:
+        tunnel.close()

@@ -33,6 +33,7 @@ from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 from mpicluster.wire.address import reachable
 from mpicluster.wire.contact import Contact
+from mpicluster.wire.log import HEARD_EVERY, Log
 
 __all__ = ["Connection"]
 
@@ -43,6 +44,9 @@ _NOBLOCK = int(zmq.NOBLOCK)
 _ASIDE = 0.02
 #: How long the hub may take to answer a goodbye.
 _LEAVE_WITHIN = 3.0
+#: How long a hub that was lost is given to answer, and the pauses between two attempts.
+_ANSWERS_WITHIN = 5.0
+_FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0
 
 
 def _weakly(call: Callable[..., None]) -> Callable[..., None]:
@@ -72,6 +76,7 @@ class Connection:
         on_message: Callable[[m.ToClient, Any], None],
         on_lost: Callable[[str], None],
         ring: m.RingPlace | None = None,
+        again: Callable[[], str | None] | None = None,
     ) -> None:
         self._contact = contact
         self._on_message = _weakly(on_message)
@@ -81,18 +86,17 @@ class Connection:
         self._closed = self._hub_gone = False
         #: when the hub's answer to the goodbye is not waited for any more; 0 once it has come
         self._leave_by = math.inf
+        #: of a connection that may drop: where the hub is then (None: not now), what was said and may not have been heard, how much was
+        #: heard, whether there is no connection now, and how many there were before
+        self._again = again
+        self._log = Log() if again is not None else None
+        self._heard = 0
+        self._away = False
+        self._number = 0
         address = self._address()  # may raise: before there is anything to close
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         #: this client's id
         self.name = uuid.uuid4().hex
-        name = self.name.encode()
-        self._listen = self._socket(name + b"r", address)
-        self._talk = self._socket(name + b"t", address)
-        self._monitors = [
-            s.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH) for s in (self._listen, self._talk)
-        ]
-        for s in (self._listen, self._talk):
-            s.connect(address)  # from here on its monitor sees it end
         self._wake_in, self._wake_out = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
         self._wake_in.bind("inproc://wake")
         self._wake_out.connect("inproc://wake")
@@ -100,12 +104,9 @@ class Connection:
         self._turn = threading.Lock()
         self._selector = Selector()
         self._signals = Deferred()
-        self._sources = tuple(self._selector.register(s) for s in (self._listen, self._wake_in, self._signals.descriptor))
-        #: where it is said that a connection ended
-        self._ends = [self._selector.register(s) for s in self._monitors]
+        self._others = tuple(self._selector.register(s) for s in (self._wake_in, self._signals.descriptor))
         #: frames that have arrived and are not handled yet; a message is removed after it was handled
         self._inbox: deque[Any] = deque()
-        self._receive = functools.partial(self._listen.recv, copy=False)
         #: whether a caller reads for itself; the lock guards that it is one
         self._sitting = False
         self._seat = threading.Lock()
@@ -113,14 +114,38 @@ class Connection:
         #: whether the listening thread waits on the socket; set to make it do so
         self._listening = False
         self._resume = threading.Event()
-        with contextlib.suppress(zmq.Again):  # refused already: the monitor says so to the thread
-            self._listen.send(frames.pack([m.Hello(self.name, frames.VERSION, ring)]), zmq.NOBLOCK)
+        self._open(address, m.Hello(self.name, frames.VERSION, ring, again is not None))
         self._thread = threading.Thread(target=self._run, name="mpicluster-client", daemon=True)
         self._thread.start()
 
+    def _open(self, address: str, hello: m.Hello) -> None:
+        """Connect the two sockets, and say hello."""
+        name = f"{self.name}#{self._number}" if self._number else self.name
+        self._listen, self._talk = (self._socket(f"{name}{end}".encode(), address) for end in "rt")
+        self._receive = functools.partial(self._listen.recv, copy=False)
+        self._monitors = [
+            s.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH) for s in (self._listen, self._talk)
+        ]
+        for s in (self._listen, self._talk):
+            s.connect(address)  # from here on its monitor sees it end
+        self._sources = (self._selector.register(self._listen), *self._others)
+        #: where it is said that a connection ended
+        self._ends = [self._selector.register(s) for s in self._monitors]
+        with contextlib.suppress(zmq.Again):  # refused already: the monitor says so to the thread
+            self._listen.send(frames.pack([hello]), zmq.NOBLOCK)
+
+    def _shut(self) -> None:
+        """Close the two sockets."""
+        self._listen.disable_monitor()
+        # what waits for a hub that is gone would keep the context from ending
+        self._talk.disable_monitor()
+        self._talk.close(linger=0 if self._hub_gone or (self._log is not None and not self._closed) else 1000)
+        for s in (self._listen, *self._monitors):
+            s.close(linger=0)
+
     def _address(self) -> str:
         contact = self._contact
-        if contact.host == sockets.gethostname() and Path(contact.ipc.removeprefix("ipc://")).exists():
+        if not contact.through and contact.host == sockets.gethostname() and Path(contact.ipc.removeprefix("ipc://")).exists():
             return contact.ipc
         address = reachable(contact.tcp)
         if address is None:
@@ -166,16 +191,25 @@ class Connection:
             )
         if self._pid != os.getpid():
             raise ClosedError("this client belongs to the parent process; make a new Client() after a fork")
+        parts = (head,) if frame is None else (head, frame)
         with self._lock:
             if self._closed:
                 raise ClosedError("this client was closed; make a new Client()")
+            if self._log is not None:
+                self._log.add(*parts)
+            if self._away:
+                return  # it is said when the hub is there again
             try:
-                if frame is None:
-                    self._talk.send(head, zmq.NOBLOCK)
-                else:
-                    self._talk.send_multipart([head, frame], zmq.NOBLOCK, copy=False)
+                self._talk_now(parts)
             except zmq.Again:  # there is no limit to what waits here, but there is no hub
-                raise ClusterStopped("the connection to the hub was lost") from None
+                if self._log is None:
+                    raise ClusterStopped("the connection to the hub was lost") from None
+
+    def _talk_now(self, parts: Sequence[Any]) -> None:
+        if len(parts) == 1:
+            self._talk.send(parts[0], zmq.NOBLOCK)
+        else:
+            self._talk.send_multipart(parts, zmq.NOBLOCK, copy=False)
 
     @property
     def inherited(self) -> bool:
@@ -197,7 +231,8 @@ class Connection:
                 return
             self._leave_by = time.monotonic() + _LEAVE_WITHIN
             with contextlib.suppress(zmq.Again):  # the hub is gone already
-                self._talk.send(frames.pack([m.Goodbye()]), zmq.NOBLOCK)
+                if not self._away:
+                    self._talk.send(frames.pack([m.Goodbye()]), zmq.NOBLOCK)
             self._wake_out.send(b"")
         self._resume.set()
         if not self.in_listener:
@@ -220,13 +255,15 @@ class Connection:
             if not mine:
                 self._resume.set()
                 return
+            if self._away:
+                return  # the listening thread looks for the hub
             if self._listening:
                 with self._lock:
                     if self._closed or self._pid != os.getpid():
                         return
                     self._wake_out.send(b"")  # the listening thread steps aside
             with self._turn, self._signals:
-                if not self._closed:
+                if not self._closed and not self._away:
                     hand_over = not self._read_for(done, take, until)
         finally:
             if mine:
@@ -260,6 +297,7 @@ class Connection:
                 if self._inbox[0].more or not all(take(x) for x in frames.from_hub_to_client.unpack(self._inbox[0].buffer)):
                     return False
                 self._inbox.popleft()
+                self._taken()
         return True
 
     def resume(self) -> None:
@@ -282,6 +320,8 @@ class Connection:
                     if not self._sitting and not self._listen_once():
                         break
                     self._listening = False
+                if self._away and not self._come_back():
+                    break
                 while (self._sitting or time.monotonic() - self._sat_at < _ASIDE) and not self._resume.wait(_ASIDE):
                     pass
                 self._resume.clear()
@@ -295,11 +335,9 @@ class Connection:
         with self._turn, self._lock:
             self._selector.close()
             self._signals.close()
-            self._listen.disable_monitor()
-            # what waits for a hub that is gone would keep the context from ending
-            self._talk.disable_monitor()
-            self._talk.close(linger=0 if self._hub_gone else 1000)
-            for s in (self._listen, *self._monitors, self._wake_in, self._wake_out):
+            if not self._away:
+                self._shut()
+            for s in (self._wake_in, self._wake_out):
                 s.close(linger=0)
         # libzmq may wait for ever for what was under way to a hub that died: nobody waits for it longer than this
         ending = threading.Thread(target=self._context.term, name="mpicluster-client-end", daemon=True)
@@ -330,8 +368,93 @@ class Connection:
             if listen.readable():
                 self._pull()
                 self._handle_inbox()  # its last words
-            self._lose("the hub refused this client's key" if refused else "the connection to the hub was lost")
+            if self._log is None or refused or self._hub_gone or self._closed:
+                self._lose("the hub refused this client's key" if refused else "the connection to the hub was lost")
+            else:
+                self._drop()
+                return True
         return not self._hub_gone and not (self._closed and time.monotonic() >= self._leave_by)
+
+    # -- a connection that drops -------------------------------------------------------------------------------------
+
+    def _drop(self) -> None:
+        """The connection dropped: what is said from now on waits."""
+        with self._lock:
+            self._away = True
+            for source in (self._sources[0], *self._ends):
+                self._selector.unregister(source)
+            self._shut()
+
+    def _come_back(self) -> bool:
+        """Look for the hub until it is there; False when that is over."""
+        assert self._again is not None
+        until, pause = time.monotonic() + config.AWAY_WITHIN, _FIRST_PAUSE
+        while not self._closed:
+            try:
+                address = self._again()
+            except NoCluster as e:
+                self._lose(str(e))
+                return False
+            if address is not None and self._back_at(address):
+                return True
+            if self._hub_gone:
+                return False
+            if time.monotonic() >= until:
+                self._lose(f"the connection to the hub was lost, and could not be had again within {config.AWAY_WITHIN:g} s")
+                return False
+            after = time.monotonic() + pause
+            while not self._closed and (left := after - time.monotonic()) > 0:
+                self._resume.wait(left)
+                self._resume.clear()
+            pause = min(1.5 * pause, _LAST_PAUSE)
+        return False
+
+    def _back_at(self, address: str) -> bool:
+        """Connect anew, and say what the hub has not heard. False if it does not answer."""
+        assert self._log is not None
+        with self._turn:
+            self._handle_inbox()  # what came last counts as heard
+            self._number += 1
+            with self._lock:
+                self._open(address, m.Hello(self.name, frames.VERSION, None, True, self._heard))
+            first = self._first_word()
+            with self._lock:
+                if type(first) is m.Heard:
+                    self._log.forget(first.count)
+                    self._away = False
+                    with contextlib.suppress(zmq.Again):  # it dropped again
+                        for parts in self._log:
+                            self._talk_now(parts)
+                    return True
+                for source in (self._sources[0], *self._ends):
+                    self._selector.unregister(source)
+                self._shut()
+        if type(first) is m.Farewell:
+            self._lose(first.reason)
+        return False
+
+    def _first_word(self) -> m.ToClient | None:
+        """What the hub says first, if it does within some seconds."""
+        until = time.monotonic() + _ANSWERS_WITHIN
+        listen = self._sources[0]
+        while (left := until - time.monotonic()) > 0 and not self._closed:
+            ready = self._selector.wait(left)
+            if listen in ready:
+                head = self._receive(_NOBLOCK)
+                self._selector.used(listen)
+                return frames.from_hub_to_client.unpack(head.buffer)[0]
+            if any(end in ready for end in self._ends):
+                return None
+            if self._sources[1] in ready:
+                self._clear_wake()
+        return None
+
+    def _taken(self) -> None:
+        """An envelope was dealt with."""
+        if self._log is not None:
+            self._heard += 1
+            if self._heard % HEARD_EVERY == 0 and not self._closed:
+                self.say([m.Heard(self._heard)])
 
     def _lose(self, reason: str) -> None:
         self._hub_gone = True
@@ -350,9 +473,16 @@ class Connection:
             except ProtocolError as e:
                 self._on_lost(f"the hub speaks another language: {e}")
                 messages = []
+            counts = True
             for message in messages:
                 if type(message) is m.Left:
                     self._leave_by = 0.0
+                    continue
+                if type(message) is m.Heard:
+                    counts = False
+                    with self._lock:
+                        assert self._log is not None
+                        self._log.forget(message.count)
                     continue
                 if type(message) is m.Farewell:
                     self._hub_gone = True  # nothing follows: the hub waits for this end to close, for ZMQ drops what is unread then
@@ -363,3 +493,5 @@ class Connection:
             self._inbox.popleft()
             if frame is not None:
                 self._inbox.popleft()
+            if counts:
+                self._taken()

@@ -20,12 +20,12 @@ from mpicluster.wire.contact import CONTACT, Contact
 
 if TYPE_CHECKING:
     from mpicluster.batch.jobs import Watch
+    from mpicluster.client.tunnel import Tunnel
 
-__all__ = ["find_contact"]
+__all__ = ["find_contact", "find_tunnel"]
 
 _TUNNEL = (
-    'tunnels are yours to open, and need no keys here: `ssh -L PORT:HOST:PORT server` with an address from "tcp" in the contact file; put '
-    "tcp://127.0.0.1:PORT into a copy of it, and give that to Client(). The connection is encrypted in any case"
+    "Client(ssh=...) takes the system's ssh, whose own configuration (~/.ssh/config) has the keys, and which asks for passwords itself"
 )
 _FOLDERS = "clusters are found by profile= (a plain word) below $MPICLUSTER_STATE_DIR, or by their contact file: Client('path')"
 #: What IPython Parallel's client takes and this one does not, and what to do instead.
@@ -34,7 +34,6 @@ _REFUSED = {
     "ipython_dir": _FOLDERS,
     "context": "a client has a ZMQ context of its own, which ends with it",
     "debug": "messages are not printed; `mpicluster logs` shows what hub and engines say, and rc.status() what there is",
-    "sshserver": _TUNNEL,
     "sshkey": _TUNNEL,
     "password": _TUNNEL,
     "paramiko": _TUNNEL,
@@ -69,6 +68,28 @@ def find_contact(contact: Any, profile: str, cluster: Any, timeout: float | None
     if contact is None and cluster is None and profile == "default" and CONTACT in os.environ:
         return _named(Path(os.environ[CONTACT]), START_TIMEOUT if timeout is None else timeout)
     return _find(profile, cluster, timeout) if contact is None else _as_contact(contact)
+
+
+def find_tunnel(contact: Any, profile: str, cluster: Any, others: dict[str, Any]) -> Tunnel | None:
+    """The tunnel that was asked for, opened; by ``ssh``, or ``sshserver``, which are taken from the others.
+
+    Raises
+    ------
+    NoCluster, TypeError
+        see `find_contact`.
+    """
+    servers = [s for s in (others.pop("ssh", None), others.pop("sshserver", None)) if s]
+    if not servers:
+        return None
+    if len(servers) > 1:
+        raise TypeError("Client() is told two servers")
+    clusters = [c for c in (cluster, others.pop("cluster_id", None)) if c is not None]
+    files = [f for f in (contact, others.pop("url_file", None)) if f is not None]
+    if others or len(clusters) > 1 or len(files) > 1 or not all(isinstance(v, str) for v in (*clusters, *files)):
+        raise TypeError("with ssh=, Client() takes the path of a contact file on the server, or profile= and the id of a cluster there")
+    from mpicluster.client.tunnel import Tunnel
+
+    return Tunnel(servers[0], profile, clusters[0] if clusters else None, files[0] if files else None)
 
 
 def _named(path: Path, timeout: float) -> Contact:

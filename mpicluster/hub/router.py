@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, get_args
 
 import msgspec
@@ -18,12 +18,14 @@ from mpicluster import config
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.gate import Dropped, Gate
 from mpicluster.hub.history import History
+from mpicluster.hub.lasting import Lasting, address_of
 from mpicluster.hub.questions import Refused, queue_status
 from mpicluster.hub.records import Send
 from mpicluster.hub.scheduler import Scheduler
 from mpicluster.selector import Selector, Source, monitored
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
+from mpicluster.wire.log import HEARD_EVERY
 
 __all__ = ["Addresses", "Keys", "Router"]
 
@@ -99,6 +101,7 @@ class Router:
         self._routes: dict[bytes, Source] = {}
         self._owners: dict[tuple[Source, int], bytes] = {}
         self._engine_of: dict[bytes, int] = {}
+        self._lasting = Lasting(config.AWAY_WITHIN, config.AWAY_BYTES)
         #: peers to which there turned out to be no way
         self._unreachable: set[bytes] = set()
         self._watched: dict[int, Source] = {}
@@ -151,8 +154,9 @@ class Router:
     def run_once(self, timeout: float | None) -> list[int]:
         """One turn: wait (at most ``timeout`` seconds), drain, decide, flush. The watched descriptors that are readable."""
         scheduler = self.scheduler
-        wake = scheduler.wake_at()
-        if wake is not None:
+        wakes = [t for t in (scheduler.wake_at(), self._lasting.wake_at()) if t is not None]
+        if wakes:
+            wake = min(wakes)
             left = max(0.0, wake - time.monotonic())
             timeout = left if timeout is None else min(timeout, left)
         ready = self._selector.wait(timeout)
@@ -163,6 +167,10 @@ class Router:
         self._flush(scheduler.decide(time.monotonic()))
         while self._unreachable:
             self._gone(self._unreachable.pop())
+            self._flush(scheduler.decide(time.monotonic()))
+        for address in self._lasting.over(time.monotonic()):
+            _log.warning("a client was away for too long")
+            scheduler.client_lost(address)
             self._flush(scheduler.decide(time.monotonic()))
         self._note()
         if self._recollections in ready:
@@ -228,16 +236,32 @@ class Router:
                 self.dropped.count("malformed", str(e))
 
     def _client_message(self, source: Source, identity: bytes, head: Any, frame: Any) -> None:
+        listener = address_of(identity)
+        if listener in self._lasting and identity.endswith(b"t"):
+            taken = self._lasting.take(identity)
+            if taken is None:
+                return
+            if taken % HEARD_EVERY == 0:
+                self._transmit(self._lasting.listener(listener), [frames.pack([m.Heard(taken)])])
         messages = frames.from_client.unpack(head.buffer)
-        listener = identity[:-1] + b"r"
         now = time.monotonic()
         for message in messages:
+            if type(message) is m.Heard:
+                self._lasting.heard(listener, message.count)
+                continue
             if type(message) is m.Hello:
-                if identity != listener or message.version != frames.VERSION:
+                if not identity.endswith(b"r") or message.version != frames.VERSION:
                     raise ProtocolError("hello on the wrong connection, or from another version")
+                if message.heard >= 0:
+                    self._back(source, head, identity, message.heard)
+                    continue
+                if identity != listener:
+                    raise ProtocolError("the first hello of a client that is to be back")
                 if len(self.scheduler.clients) >= config.MAX_CLIENTS:
                     raise ProtocolError(f"more than {config.MAX_CLIENTS} clients")
                 self._connected(source, head, identity)
+                if message.lasting:
+                    self._lasting.begin(identity)
             elif type(message) is m.Status:
                 self._flush([Send(listener, m.StatusReply(message.request, self._status()))])
                 continue
@@ -250,6 +274,18 @@ class Router:
                 if type(message) is m.Submit:  # somebody waits for it
                     self.scheduler.refuse(listener, message, f"the hub refused this: {e}")
                 raise
+
+    def _back(self, source: Source, head: Any, identity: bytes, heard: int) -> None:
+        """A client is back: it is told how much was heard of it, and what it may not have heard."""
+        self._connected(source, head, identity)
+        known = self._lasting.back(identity, heard)
+        if known is None:
+            self._transmit(identity, [frames.pack([m.Farewell("it was away for too long, and what it had asked for is forgotten")])])
+            return
+        taken, said = known
+        self._transmit(identity, [frames.pack([m.Heard(taken)])])
+        for parts in said:
+            self._transmit(identity, parts)
 
     def _engine_message(self, source: Source, identity: bytes, head: Any, frame: Any) -> None:
         messages = frames.from_engine.unpack(head.buffer)
@@ -294,7 +330,11 @@ class Router:
         engine = self._engine_of.get(identity)
         if engine is None:
             self._routes.pop(identity, None)
-            self.scheduler.client_lost(identity)
+            address = address_of(identity)
+            if address not in self.scheduler.clients:
+                self._lasting.forget(address)
+            elif not self._lasting.gone(identity, time.monotonic()):
+                self.scheduler.client_lost(address)
             return
         if (source := self._routes.get(identity)) is not None:
             for _ in range(_LAST_WORDS):
@@ -319,7 +359,12 @@ class Router:
         for to, messages in envelopes.items():
             self._send(to, [frames.pack(messages)])
 
-    def _send(self, to: bytes, parts: list[Any]) -> None:
+    def _send(self, to: bytes, parts: Sequence[Any]) -> None:
+        connection = self._lasting.say(to, parts)
+        if connection is not None:
+            self._transmit(connection, parts)
+
+    def _transmit(self, to: bytes, parts: Sequence[Any]) -> None:
         source = self._routes.get(to)
         if source is None:
             return  # gone: its disconnection is being dealt with
@@ -388,7 +433,7 @@ class Router:
     @property
     def quiet(self) -> bool:
         """Whether nobody is connected: each has heard the last word, and left."""
-        return not self._engine_of and not self.scheduler.clients
+        return not self._engine_of and self.scheduler.clients.keys() <= self._lasting.away()
 
 
 def _rss() -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Child", "Job", "Output", "Process", "ancestors", "descendants", "end", "find", "marked", "processes", "run", "tail"]
+__all__ = ["Child", "Job", "Kept", "Output", "Process", "ancestors", "descendants", "end", "find", "marked", "processes", "run", "tail"]
 
 _POLL = 0.01
 _TAIL_BYTES = 64 * 1024
@@ -207,6 +207,56 @@ class Child:
         """Wait until it ends. Its exit status, as a shell has it."""
         code = self._child.wait()
         return code if code >= 0 else 128 - code
+
+
+class Kept:
+    """A command that ends when this process does: its input is a pipe that only this process has. What it says goes to files.
+
+    ``aside``
+        whether Ctrl-C at the terminal passes it by. It cannot ask for a password then; if it is not aside, it just does not heed Ctrl-C.
+    """
+
+    def __init__(self, argv: Sequence[str], folder: Path, *, aside: bool) -> None:
+        """Start it; from the main thread, if it is not aside.
+
+        Raises
+        ------
+        OSError
+            it could not be started.
+        """
+        self._out, self._err = folder / "out", folder / "err"
+        before = None if aside else signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            with self._out.open("wb") as out, self._err.open("wb") as err:
+                self._child = subprocess.Popen(
+                    list(argv), stdin=subprocess.PIPE, stdout=out, stderr=err, process_group=0 if aside else None
+                )
+        finally:
+            if not aside:
+                signal.signal(signal.SIGINT, before)
+
+    def is_running(self) -> bool:
+        """Whether it still runs."""
+        return self._child.poll() is None
+
+    def said(self) -> str:
+        """What it has printed."""
+        return self._out.read_text(errors="replace")
+
+    def complaint(self) -> str:
+        """What it has printed to its standard error."""
+        return self._err.read_text(errors="replace")
+
+    def end(self) -> None:
+        """End it."""
+        assert self._child.stdin is not None
+        self._child.stdin.close()
+        self._child.terminate()
+        try:
+            self._child.wait(2.0)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
 
 
 class Job:

@@ -13,7 +13,20 @@ import platformdirs
 
 from mpicluster.errors import NoCluster
 
-__all__ = ["CONTACT", "Contact", "contacts", "find", "is_alive", "load", "process_start", "profile_dir", "remove", "state_dir", "write"]
+__all__ = [
+    "CONTACT",
+    "Contact",
+    "contacts",
+    "find",
+    "is_alive",
+    "load",
+    "process_start",
+    "profile_dir",
+    "read",
+    "remove",
+    "state_dir",
+    "write",
+]
 
 
 #: Names the contact file of the cluster that is meant where none is: `mpicluster run` sets it.
@@ -49,6 +62,8 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=F
     started: float
     #: folder of the hub's and engines' logs
     log_dir: str
+    #: the server through which it is reached by ssh, if it is; its connections may drop
+    through: str = ""
 
 
 def state_dir() -> Path:
@@ -99,13 +114,28 @@ def load(path: str | os.PathLike[str]) -> Contact:
     """
     path = Path(path).expanduser()
     try:
-        contact = msgspec.json.decode(path.read_bytes(), type=Contact)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise NoCluster(f"there is no contact file {path}") from None
-    except (OSError, msgspec.DecodeError) as e:
+    except OSError as e:
         raise NoCluster(f"{path} is not a readable contact file: {e}") from e
+    return read(content, str(path))
+
+
+def read(content: bytes, where: str) -> Contact:
+    """The content of a contact file.
+
+    Raises
+    ------
+    NoCluster
+        it is something else, or of another version.
+    """
+    try:
+        contact = msgspec.json.decode(content, type=Contact)
+    except msgspec.DecodeError as e:
+        raise NoCluster(f"{where} is not a readable contact file: {e}") from e
     if contact.version != 1:
-        raise NoCluster(f"{path} was written by another version of mpicluster (format {contact.version}, this is 1)")
+        raise NoCluster(f"{where} was written by another version of mpicluster (format {contact.version}, this is 1)")
     return contact
 
 

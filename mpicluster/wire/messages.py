@@ -40,6 +40,7 @@ __all__ = [
     "Heal",
     "Healed",
     "HealFailed",
+    "Heard",
     "Hello",
     "History",
     "Interrupt",
@@ -124,6 +125,10 @@ class Hello(_Message, frozen=True, tag=10):
     version: int
     #: memory through which it can send chunks to a process of its host
     ring: RingPlace | None = None
+    #: whether it may come back if its connection drops
+    lasting: bool = False
+    #: of the hub's envelopes, how many it has heard, if it is back; else -1
+    heard: int = -1
 
 
 class Needs(_Message, frozen=True, tag=3):
@@ -301,6 +306,12 @@ class Chunk(_Message, frozen=True, tag=20):
     slot: int = -1
     use: int = 0
     nbytes: int = 0
+
+
+class Heard(_Message, frozen=True, tag=22):
+    """So many of the other's envelopes were heard, since it first said hello. For clients that may come back; the hub's are not counted."""
+
+    count: int
 
 
 class Credit(_Message, frozen=True, tag=21):
@@ -632,9 +643,13 @@ OK, FAILED, ABANDONED, ABORTED, LOST, UNMET, REFUSED, LATE = OUTCOMES = range(8)
 #: UNMET: the engine has not what the task needs, so it goes to another; REFUSED: what it depends on cannot be; LATE: no time left.
 
 Question: TypeAlias = QueueStatus | History | Find | Recall | Purge | Resubmit
-ClientMessage: TypeAlias = Hello | Submit | Cancel | Interrupt | SendSignal | Question | Status | Shutdown | Goodbye | Chunk | Credit
+ClientMessage: TypeAlias = (
+    Hello | Submit | Cancel | Interrupt | SendSignal | Question | Status | Shutdown | Goodbye | Chunk | Credit | Heard
+)
 FromEngine: TypeAlias = Register | Done | Dones | Output | Ready | Withdrawn | Healed | HealFailed | Stuck | Chunk | Credit
-ToClient: TypeAlias = Welcome | Engines | Result | Written | Verdict | Answer | Recalled | StatusReply | Farewell | Left | Chunk | Credit
+ToClient: TypeAlias = (
+    Welcome | Engines | Result | Written | Verdict | Answer | Recalled | StatusReply | Farewell | Left | Chunk | Credit | Heard
+)
 EngineMessage: TypeAlias = (
     Registered
     | Assign

@@ -48,6 +48,14 @@ class Site:
         (self.path / "client.py").write_text(code)
         return self.run(sys.executable, "client.py", timeout=timeout)
 
+    def laptop(self):
+        """A host from which there is nothing but ``ssh head``: words before a command, and its environment."""
+        home = self.path / "laptop"
+        home.mkdir()
+        path = f"{self.slurm.ssh(home, self.state)}:{os.environ['PATH']}"
+        host = "laptop" if self.slurm.hosts else "head"
+        return self.slurm.at(host, home), {**self.slurm.env, "PATH": path, "MPICLUSTER_STATE_DIR": str(home / "state"), "HOME": str(home)}
+
     def script(self, code):
         """A script for a job."""
         path = self.path / "job.py"

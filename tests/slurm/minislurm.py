@@ -95,7 +95,8 @@ class MiniSlurm:
 
     def __init__(self, *, nodes, cpus, hosts):
         self.hosts, self.cpus = hosts, cpus
-        self.names = ["head", *(f"n{i + 1}" for i in range(nodes))]
+        self.names = ["head", *(f"n{i + 1}" for i in range(nodes)), *(["laptop"] if hosts else [])]
+        self.nodes = self.names[1 : nodes + 1]
         self.base = Path(tempfile.mkdtemp(prefix="minislurm-"))  # short: Unix sockets live here
         self._prefix = f"ms{os.getpid()}-"
         self._pauses = {}
@@ -180,17 +181,17 @@ class MiniSlurm:
     def _begin(self):
         base = self.base
         base.chmod(0o755)
-        for name in ("ctld", "log", "run", "munge", *(f"{kind}.{n}" for kind in ("spool", "tmp") for n in self.names[1:])):
+        for name in ("ctld", "log", "run", "munge", "ssh", *(f"{kind}.{n}" for kind in ("spool", "tmp") for n in self.nodes)):
             (base / name).mkdir()
         (base / "munge").chmod(0o700)
         if self.hosts:
             self._make_hosts()
         here = socket.gethostname().partition(".")[0]
-        port, *ports = free_ports(len(self.names))
+        port, self._ssh_port, *ports = free_ports(len(self.names) + 1)
         shape = f"CPUs={self.cpus} Sockets=1 CoresPerSocket={self.cpus} ThreadsPerCore=1 RealMemory=4000 State=UNKNOWN"
         nodes = [
             f"NodeName={name} {shape}" if self.hosts else f"NodeName={name} NodeHostname={here} NodeAddr=127.0.0.1 Port={at} {shape}"
-            for name, at in zip(self.names[1:], ports, strict=True)
+            for name, at in zip(self.nodes, ports, strict=False)
         ]
         head = "head" if self.hosts else f"{here}(127.0.0.1)"
         (base / "slurm.conf").write_text(CONFIGURATION.format(base=base, head=head, port=port, nodes="\n".join(nodes)))
@@ -202,10 +203,39 @@ class MiniSlurm:
         self._daemon("head", "munged", "-F", "--force", *files, f"--seed-file={base}/munge/munged.seed")
         self._until(door.exists, 10, "munged")
         self._daemon("head", "slurmctld", "-D", "-c", "-f", base / "slurm.conf")
-        for name in self.names[1:]:
+        self._start_sshd()
+        for name in self.nodes:
             self._daemon(name, "slurmd", "-D", *([] if self.hosts else ["-N", name]), "-f", base / "slurm.conf")
         idle = ("sinfo", "-h", "-t", "idle", "-o", "%D")
         self._until(lambda: self.run(*idle, timeout=20).stdout.strip() == str(len(nodes)), 30, "idle nodes")
+
+    def _start_sshd(self):
+        """One on the head, for `ssh head` with the configuration that `ssh` gives."""
+        folder = self.base / "ssh"
+        folder.chmod(0o700)
+        for name in ("host", "user"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        Path("/run/sshd").mkdir(exist_ok=True)
+        (folder / "sshd_config").write_text(
+            f"ListenAddress {NETWORK + '.10' if self.hosts else '127.0.0.1'}:{self._ssh_port}\nHostKey {folder}/host\nUsePAM no\n"
+            f"AuthorizedKeysFile {folder}/user.pub\nStrictModes no\nPermitRootLogin prohibit-password\nPidFile {folder}/pid\n"
+            "AcceptEnv MPICLUSTER_STATE_DIR\n"
+        )
+        self._daemon("head", shutil.which("sshd", path=self.env["PATH"]), "-D", "-e", "-f", folder / "sshd_config")
+
+    def ssh(self, folder, state):
+        """A folder for PATH, in which `ssh` knows `head`, where the user's clusters are below another folder."""
+        config = folder / "ssh_config"
+        config.write_text(
+            f"Host head\nHostName {NETWORK + '.10' if self.hosts else '127.0.0.1'}\nPort {self._ssh_port}\nUser root\n"
+            f"IdentityFile {self.base}/ssh/user\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\n"
+            f"LogLevel ERROR\nSetEnv MPICLUSTER_STATE_DIR={state}\n"
+        )
+        program = folder / "bin" / "ssh"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
+        program.chmod(0o755)
+        return program.parent
 
     def _until(self, condition, timeout, what):
         deadline = time.monotonic() + timeout
