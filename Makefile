@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 # Open MPI refuses to run as root unless told twice; without effect for others
 ROOT_MAY := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-.PHONY: help venv demo test lint format types docs test-mpich check bench bench-linalg conformance growth clean python
+.PHONY: help venv demo test lint format types docs test-mpich test-slurm check bench bench-linalg conformance growth clean python
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -59,7 +59,10 @@ demo: $(VENV)/.demo ## start four engines and run the tutorial on them
 	$(VENV)/bin/python examples/tutorial.py
 
 test: $(VENV)/.dev ## run all tests, on Open MPI
-	$(ROOT_MAY) $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(ROOT_MAY) $(VENV)/bin/python -m pytest --ignore tests/slurm $(PYTEST_ARGS)
+
+test-slurm: $(VENV)/.dev $(VENV_MPICH)/.dev ## start a Slurm on this machine, as root, with apt-get's packages, and run jobs in it, on both MPIs
+	$(VENV)/bin/python -m pytest tests/slurm $(PYTEST_ARGS)
 
 # what starts no MPI is the same on both; of the array API's functions, one by one, Open MPI has been asked
 MPI_TESTS := tests/array tests/cluster tests/docs/test_guide.py tests/engine tests/examples tests/linalg tests/live
@@ -82,7 +85,11 @@ docs: $(VENV)/.dev ## build the documentation, in build/site; a warning is an er
 
 # the tests on the two MPIs at the same time: either leaves cores idle while it waits for processes to start and end
 check: lint types docs ## all of these: what must pass before a change goes in
-	$(MAKE) --jobs=2 --output-sync=line test test-mpich
+	$(MAKE) --jobs=2 --output-sync=line test test-mpich-and-slurm
+
+.PHONY: test-mpich-and-slurm
+test-mpich-and-slurm: test-mpich
+	$(MAKE) test-slurm
 
 bench: $(VENV_BENCH)/.bench ## measure this and the others side by side; results go to benchmarks/results
 	$(ROOT_MAY) $(VENV_BENCH)/bin/python -m benchmarks

@@ -41,7 +41,7 @@ ALLOWED = {
 #: the only modules that may import a library
 DOORS = {
     "mpi4py": {"array.mesh", "engine.comm", "launch.installed", "launch.mpi"},
-    "zmq": {"selector", "hub.router", "hub.gate", "engine.loop", "engine.control", "client.connection", "cluster.worker"},
+    "zmq": {"selector", "hub.router", "hub.gate", "engine.loop", "engine.control", "client.connection", "client.lasting", "cluster.worker"},
     "IPython": {"engine.shell", "client.magics"},
     "tqdm": {"client.progress"},
     "sqlite3": {"hub.store"},

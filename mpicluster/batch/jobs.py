@@ -43,6 +43,8 @@ class Record(msgspec.Struct, kw_only=True):
     job: str
     cluster: str
     profile: str
+    #: name of its files, if that is not the cluster's id: it attaches to one
+    key: str = ""
     #: engines; 0 for as many as the template has
     engines: int
     #: the script as it was submitted, and the file with what it prints
@@ -57,6 +59,11 @@ class Record(msgspec.Struct, kw_only=True):
     state: str = ""
     reason: str = ""
     code: int | None = None
+
+    @property
+    def attaches(self) -> bool:
+        """Whether it gives a cluster more engines."""
+        return self.key not in ("", self.cluster)
 
     def handle(self) -> Job:
         """For its system."""
@@ -140,10 +147,11 @@ def submit(
     command: Sequence[str] = (),
     grace: float = 50.0,
     given: str | os.PathLike[str] | None = None,
+    attach: bool = False,
 ) -> Record:
-    """Submit a job that starts a cluster, and with a command also runs that.
+    """Submit a job that starts a cluster, and with a command also runs that; or one that attaches engines to a cluster.
 
-    ``options`` are those of ``mpicluster start`` (or ``run``) on top; ``given`` is another template.
+    ``options`` are those of ``mpicluster start`` (or ``run``, or ``attach``) on top; ``given`` is another template.
 
     Raises
     ------
@@ -158,14 +166,16 @@ def submit(
     folder.mkdir(mode=0o700, exist_ok=True)
     cwd = Path.cwd()
     title = wanted.name or "mpicluster"
-    log = str(cwd / (wanted.log or f"{title}-{cluster}.log"))
+    key = f"{cluster}+{secrets.token_hex(2)}" if attach else cluster
+    log = str(cwd / (wanted.log or f"{title}-{key}.log"))
     if wanted.env_script is not None:
         source = Path(wanted.env_script).expanduser().absolute()
         if not source.is_file():
             raise ValueError(f"--env-script {wanted.env_script}: there is no such file")
         wanted = wanted._replace(env_script=str(source))
-    wanted = filled_in(wanted, words(options, command, grace), profile, cluster)._replace(name=title, log=log)
-    path = folder / f"{cluster}.sh"
+    run = ["attach", *options] if attach else words(options, command, grace)
+    wanted = filled_in(wanted, run, profile, cluster)._replace(name=title, log=log)
+    path = folder / f"{key}.sh"
     path.write_text(script(kind, wanted, given))
     job = kind.submit(path, cwd, Path(log))
     record = Record(
@@ -173,6 +183,7 @@ def submit(
         job=job.id,
         cluster=cluster,
         profile=profile,
+        key=key,
         engines=wanted.n or 0,
         script=str(path),
         log=log,
@@ -197,12 +208,12 @@ def filled_in(wanted: Request, run: Sequence[str], profile: str, cluster: str | 
     return wanted._replace(python=python, words=tuple(run), profile=profile, cluster=cluster, environment=environment)
 
 
-def _path(profile: str, cluster: str) -> Path:
-    return profile_dir(profile) / "jobs" / f"{cluster}.json"
+def _path(record: Record) -> Path:
+    return profile_dir(record.profile) / "jobs" / f"{record.key or record.cluster}.json"
 
 
 def _write(record: Record) -> None:
-    path = _path(record.profile, record.cluster)
+    path = _path(record)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
     temporary.replace(path)
@@ -227,8 +238,9 @@ def find(profile: str, word: str | None) -> Record:
     LaunchError
         there is none.
     """
-    for record in records(profile):
-        if word is None or word in (record.job, record.cluster):
+    known = records(profile)
+    for record in known:
+        if word is None or word == record.job or (word == record.cluster and not record.attaches):
             return record
     which = f"job {word!r}" if word else "job"
     raise LaunchError(f"no {which} was submitted under profile {profile!r}; see `mpicluster jobs`")
@@ -238,7 +250,7 @@ def _prune(profile: str) -> None:
     for record in records(profile)[_KEEP:]:
         if record.state:
             for suffix in (".json", ".sh", ".status"):
-                _path(profile, record.cluster).with_suffix(suffix).unlink(missing_ok=True)
+                _path(record).with_suffix(suffix).unlink(missing_ok=True)
 
 
 class Watch:

@@ -103,6 +103,7 @@ def script(
 @_job_options
 @profile_option
 @click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given.")
+@click.option("--attach", metavar="CLUSTER", callback=plain_word, help="Give a cluster that runs more engines, an MPI world of their own.")
 @mpi_option
 @interface_option
 @click.option(
@@ -117,6 +118,7 @@ def submit(
     template: str | None,
     profile: str,
     cluster: str | None,
+    attach: str | None,
     mpi: str | None,
     interface: str | None,
     grace: float,
@@ -132,23 +134,32 @@ def submit(
     \b
     mpicluster submit slurm -n 64 --nodes 4 --time 1:00:00
     mpicluster submit slurm -n 64 --time 1:00:00 --wait -- script.py ARGUMENTS
+    mpicluster submit slurm -n 64 --time 1:00:00 --attach CLUSTER
 
     With --wait the exit status is the script's.
     """
     from mpicluster.batch import jobs as batch
+    from mpicluster.wire.contact import find as find_contact
 
     if asked["n"] is None and template is None:
         raise click.UsageError("how many engines? Say -n")
+    options = _words(mpi, interface, history, scheme)
+    if attach is not None:
+        options = _words(mpi, None, HistoryLimits(), SCHEMES[0])
+        if cluster or command or interface:
+            raise click.UsageError("--attach names a cluster that is there: it takes no --cluster, no --interface and no script")
+        find_contact(profile, attach)  # complains if there is none
     try:
         record = batch.submit(
             system,
             batch.request(**asked),
             profile=profile,
-            cluster=cluster,
-            options=_words(mpi, interface, history, scheme),
+            cluster=attach or cluster,
+            options=options,
             command=command,
             grace=grace,
             given=template,
+            attach=attach is not None,
         )
     except ValueError as e:
         raise click.UsageError(str(e)) from e
@@ -164,7 +175,9 @@ def _say_where(record: Record) -> None:
     argument = f"cluster={record.cluster!r}" + ("" if record.profile == "default" else f", profile={record.profile!r}")
     click.echo(f"Submitted job {record.job} ({record.system}), cluster {record.cluster}.")
     click.echo(f"It prints to {record.log}.")
-    if not record.command:
+    if record.attaches:
+        click.echo("Its engines will be found in rc.worlds of the clients of that cluster.")
+    elif not record.command:
         click.echo(f"Its contact file will be {profile_dir(record.profile) / record.cluster}.json. Connect, when it runs, with\n")
         click.echo(f"    import mpicluster\n    rc = mpicluster.Client({argument}, timeout=600)\n")
     click.echo(f"`mpicluster jobs{option}` shows how it is, `mpicluster cancel {record.job}{option}` ends it.")
@@ -173,11 +186,16 @@ def _say_where(record: Record) -> None:
 def _follow(record: Record) -> int:
     """Say what the job does, and show what it prints, until its engines are there or its script has ended. The exit status."""
     from mpicluster.batch.jobs import Watch
-    from mpicluster.batch.system import ENDED, OVER
+    from mpicluster.batch.system import ENDED, OVER, RUNNING
+    from mpicluster.client.client import Client
     from mpicluster.cluster.follow import Tail
     from mpicluster.wire.contact import profile_dir
 
     watch, printed = Watch(record), Tail(Path(record.log))
+    worlds = 0
+    if record.attaches:
+        with Client(profile=record.profile, cluster=record.cluster) as rc:
+            worlds = len(rc.worlds)
     contact = profile_dir(record.profile) / f"{record.cluster}.json"
     said = ""
     try:
@@ -193,7 +211,13 @@ def _follow(record: Record) -> int:
                 for text in printed.read(whole=True):
                     click.echo(text)
                 return 0 if status.state == ENDED else status.code or 1
-            if not record.command and contact.exists():
+            if record.attaches and status.state == RUNNING:
+                with Client(profile=record.profile, cluster=record.cluster) as rc:
+                    here = len(rc.worlds)
+                if here > worlds:
+                    click.echo("They are there.")
+                    return 0
+            elif not record.attaches and not record.command and contact.exists():
                 _await_engines(record)
                 return 0
             time.sleep(0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from mpicluster.cluster.cluster import Cluster
     from mpicluster.wire.contact import Contact
 
-__all__ = ["doctor", "engine", "list_", "logs", "start", "status", "stop"]
+__all__ = ["attach", "doctor", "engine", "list_", "logs", "start", "status", "stop"]
 
 
 # --- start and engine -------------------------------------------------------------------------------------------------
@@ -122,6 +123,56 @@ def start(
     if reason != "it was stopped":  # by a client, or by `mpicluster stop`
         click.echo(f"Its logs: {log_dir}", err=True)
         sys.exit(1)
+
+
+@main.command()
+@click.option(
+    "-n", "n", type=click.IntRange(min=1), default=None, help="Number of engines.  [default: those of the batch job, or the cores]"
+)
+@profile_option
+@click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster.  [default: the newest of the profile]")
+@mpi_option
+@host_option
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds for engines to come."
+)
+@click.option("--launcher", callback=local_pid, hidden=True, expose_value=False)
+def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, host: str | None, timeout: float) -> None:
+    """Start more engines for a cluster that runs, and stay until Ctrl-C; or be one of them, under mpiexec.
+
+    They are an MPI world of their own: tasks of load-balanced views run on all engines, SPMD code and collectives within one world, which
+    is `rc[rc.worlds[1]]` for the first that attaches.
+
+    \b
+    mpicluster attach -n 4
+    mpiexec -n 4 mpicluster attach
+    """
+    from mpicluster.launch.mpi import is_rank
+
+    if is_rank(os.environ):
+        from mpicluster.cluster.worker import run_engine
+
+        if n is not None or mpi is not None or host is not None:
+            raise click.UsageError("-n, --mpi and --host are for mpiexec, which has started this already")
+        sys.exit(run_engine(profile=profile, cluster=cluster, attach=True))
+    from mpicluster.cluster.attached import Attached
+
+    for number in (signal.SIGINT, *last_words):
+        signal.signal(number, _interrupt)
+    ours = None
+    try:
+        ours = Attached(n, profile=profile, cluster=cluster, mpi=mpi, hosts=host, timeout=timeout)
+        click.echo(f"Engines {ours.ids[0]} to {ours.ids[-1]} are attached to cluster {ours.contact.cluster}; Ctrl-C ends them.")
+        while not ours.wait(0.5):
+            pass
+    except KeyboardInterrupt as e:
+        _leave_us_alone()
+        click.echo(f"\nEnding them ({e or 'Ctrl-C'}) ...", err=True)
+    finally:
+        _leave_us_alone()
+        if ours is not None:
+            ours.end()
+    click.echo("They have ended.", err=True)
 
 
 def _interrupt(number: int, _frame: object) -> NoReturn:

@@ -12,7 +12,8 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from mpicluster.client.reply import Reply
 from mpicluster.client.result import AsyncResult
 from mpicluster.client.screen import activate_first
 from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
-from mpicluster.errors import ClosedError, ClusterStopped, EngineError, NoCluster, NoEnginesRegistered, SerializationError
+from mpicluster.errors import ClosedError, ClusterError, ClusterStopped, EngineError, NoCluster, NoEnginesRegistered, SerializationError
 from mpicluster.ids import Targets, select
 from mpicluster.serial.bulk import Incoming, Outgoing
 from mpicluster.serial.payload import Buffer
@@ -104,6 +105,8 @@ class Client(Jobs, Remembering):
         #: notified when the engines change, and at the end
         self._changed = threading.Condition(self._guard)
         self._engines: dict[int, m.EngineInfo] = {}
+        #: whether all engines are of one MPI world
+        self._one_world = True
         self._ids: list[int] = []
         self._welcome: m.Welcome | None = None
         self._epoch = 0
@@ -126,17 +129,12 @@ class Client(Jobs, Remembering):
         self._next_question = 1
         self._callbacks: ThreadPoolExecutor | None = None
         place = m.RingPlace(*self._ring.place) if self._ring is not None else None
-        again = None
         if self.contact.through:
-            from mpicluster.client.tunnel import still_there
+            from mpicluster.client.tunnel import connect_through
 
-            again = self._tunnel.again if self._tunnel is not None else partial(still_there, self.contact)
-        try:
-            self._connection = Connection(self.contact, self._on_message, self._on_lost, place, again)
-        except NoCluster:
-            if self._tunnel is not None:
-                self._tunnel.close()
-            raise
+            self._connection: Connection = connect_through(self._tunnel, self.contact, self._on_message, self._on_lost)
+        else:
+            self._connection = Connection(self.contact, self._on_message, self._on_lost, place)
         #: what its tasks' ids begin with
         self.id = self._connection.name
         self._closer = weakref.finalize(self, _close, self._connection, self._tunnel)
@@ -176,6 +174,40 @@ class Client(Jobs, Remembering):
     def ids(self) -> list[int]:
         """Ids of the live engines."""
         return list(self._ids)
+
+    @property
+    def worlds(self) -> list[list[int]]:
+        """Ids of the live engines by the MPI world that they are in: one for the job that started the cluster, one for each that attached.
+
+        Engines of different worlds have no communicator in common: ``rc[rc.worlds[1]]`` is a view of one.
+        """
+        found: dict[int, list[int]] = {}
+        for engine in sorted(self._engines.values(), key=lambda e: e.id):
+            found.setdefault(engine.world, []).append(engine.id)
+        return [found[number] for number in sorted(found)]
+
+    def _runs(self, ids: list[int]) -> list[list[int]]:
+        """Engines in this order, divided where one is of another MPI world than the one before."""
+        if self._one_world:
+            return [ids]
+        engines = self._engines
+        worlds = [engines[i].world if i in engines else -1 for i in ids]
+        return [[i for _, i in run] for _, run in groupby(zip(worlds, ids, strict=True), key=itemgetter(0))]
+
+    def _refuse_several_worlds(self, ids: list[int]) -> None:
+        if len(self._runs(ids)) > 1:
+            raise ValueError(
+                f"what engines do together is done by engines of one MPI world, and engines {', '.join(map(str, ids))} are of several: "
+                "rc.worlds lists them; rc[rc.worlds[0]] is a view of the first"
+            )
+
+    def _attach(self, size: int) -> bytes:
+        """Have the hub expect so many engines of another MPI world: what they need to know."""
+        answer = self._ask(lambda number: m.Attach(number, size))
+        if answer.error:
+            raise ClusterError(answer.error)
+        data: bytes = answer.data
+        return data
 
     def _live(self) -> list[int]:
         """`ids`, to choose from; raises when there is no cluster any more."""
@@ -219,6 +251,7 @@ class Client(Jobs, Remembering):
 
         if not engines:
             raise NoEnginesRegistered("there are no engines for arrays to live on")
+        self._refuse_several_worlds(engines)
         with self._guard:
             known = self._namespaces.get(tuple(engines))
         return known or self._namespaces.setdefault(tuple(engines), RemoteNamespace(self.direct_view(engines), engines))
@@ -340,6 +373,8 @@ class Client(Jobs, Remembering):
 
         By way of ``feed``, when it has room; ``first`` is a number that was reserved.
         """
+        if collective and targets is not None:
+            self._refuse_several_worlds(targets)
         if kind != "arrays" and self._senders:
             for sender in list(self._senders):
                 sender.flush()
@@ -659,6 +694,7 @@ class Client(Jobs, Remembering):
                 self._epoch = message.epoch
                 self._engines = {e.id: e for e in message.engines}
                 self._ids = sorted(self._engines)
+                self._one_world = len({e.world for e in message.engines}) < 2
                 self._changed.notify_all()
         elif isinstance(message, m.Verdict):
             self._on_answer(message.request, message.cancelled)

@@ -33,7 +33,6 @@ from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 from mpicluster.wire.address import reachable
 from mpicluster.wire.contact import Contact
-from mpicluster.wire.log import HEARD_EVERY, Log
 
 __all__ = ["Connection"]
 
@@ -44,9 +43,6 @@ _NOBLOCK = int(zmq.NOBLOCK)
 _ASIDE = 0.02
 #: How long the hub may take to answer a goodbye.
 _LEAVE_WITHIN = 3.0
-#: How long a hub that was lost is given to answer, and the pauses between two attempts.
-_ANSWERS_WITHIN = 5.0
-_FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0
 
 
 def _weakly(call: Callable[..., None]) -> Callable[..., None]:
@@ -76,7 +72,6 @@ class Connection:
         on_message: Callable[[m.ToClient, Any], None],
         on_lost: Callable[[str], None],
         ring: m.RingPlace | None = None,
-        again: Callable[[], str | None] | None = None,
     ) -> None:
         self._contact = contact
         self._on_message = _weakly(on_message)
@@ -86,13 +81,6 @@ class Connection:
         self._closed = self._hub_gone = False
         #: when the hub's answer to the goodbye is not waited for any more; 0 once it has come
         self._leave_by = math.inf
-        #: of a connection that may drop: where the hub is then (None: not now), what was said and may not have been heard, how much was
-        #: heard, whether there is no connection now, and how many there were before
-        self._again = again
-        self._log = Log() if again is not None else None
-        self._heard = 0
-        self._away = False
-        self._number = 0
         address = self._address()  # may raise: before there is anything to close
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         #: this client's id
@@ -114,14 +102,13 @@ class Connection:
         #: whether the listening thread waits on the socket; set to make it do so
         self._listening = False
         self._resume = threading.Event()
-        self._open(address, m.Hello(self.name, frames.VERSION, ring, again is not None))
+        self._open(address, m.Hello(self.name, frames.VERSION, ring, self._lasting))
         self._thread = threading.Thread(target=self._run, name="mpicluster-client", daemon=True)
         self._thread.start()
 
     def _open(self, address: str, hello: m.Hello) -> None:
         """Connect the two sockets, and say hello."""
-        name = f"{self.name}#{self._number}" if self._number else self.name
-        self._listen, self._talk = (self._socket(f"{name}{end}".encode(), address) for end in "rt")
+        self._listen, self._talk = (self._socket(f"{self._name()}{end}".encode(), address) for end in "rt")
         self._receive = functools.partial(self._listen.recv, copy=False)
         self._monitors = [
             s.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH) for s in (self._listen, self._talk)
@@ -139,7 +126,7 @@ class Connection:
         self._listen.disable_monitor()
         # what waits for a hub that is gone would keep the context from ending
         self._talk.disable_monitor()
-        self._talk.close(linger=0 if self._hub_gone or (self._log is not None and not self._closed) else 1000)
+        self._talk.close(linger=0 if self._hub_gone or (self._lasting and not self._closed) else 1000)
         for s in (self._listen, *self._monitors):
             s.close(linger=0)
 
@@ -195,14 +182,13 @@ class Connection:
         with self._lock:
             if self._closed:
                 raise ClosedError("this client was closed; make a new Client()")
-            if self._log is not None:
-                self._log.add(*parts)
+            self._record(parts)
             if self._away:
                 return  # it is said when the hub is there again
             try:
                 self._talk_now(parts)
             except zmq.Again:  # there is no limit to what waits here, but there is no hub
-                if self._log is None:
+                if not self._lasting:
                     raise ClusterStopped("the connection to the hub was lost") from None
 
     def _talk_now(self, parts: Sequence[Any]) -> None:
@@ -368,93 +354,39 @@ class Connection:
             if listen.readable():
                 self._pull()
                 self._handle_inbox()  # its last words
-            if self._log is None or refused or self._hub_gone or self._closed:
+            if not self._lasting or refused or self._hub_gone or self._closed:
                 self._lose("the hub refused this client's key" if refused else "the connection to the hub was lost")
             else:
                 self._drop()
                 return True
         return not self._hub_gone and not (self._closed and time.monotonic() >= self._leave_by)
 
-    # -- a connection that drops -------------------------------------------------------------------------------------
+    # -- for connections that may drop (`client.lasting`) -------------------------------------------------------------
 
-    def _drop(self) -> None:
-        """The connection dropped: what is said from now on waits."""
-        with self._lock:
-            self._away = True
-            for source in (self._sources[0], *self._ends):
-                self._selector.unregister(source)
-            self._shut()
+    #: whether there is no connection now
+    _away = False
+    #: whether it may come back
+    _lasting = False
 
-    def _come_back(self) -> bool:
-        """Look for the hub until it is there; False when that is over."""
-        assert self._again is not None
-        until, pause = time.monotonic() + config.AWAY_WITHIN, _FIRST_PAUSE
-        while not self._closed:
-            try:
-                address = self._again()
-            except NoCluster as e:
-                self._lose(str(e))
-                return False
-            if address is not None and self._back_at(address):
-                return True
-            if self._hub_gone:
-                return False
-            if time.monotonic() >= until:
-                self._lose(f"the connection to the hub was lost, and could not be had again within {config.AWAY_WITHIN:g} s")
-                return False
-            after = time.monotonic() + pause
-            while not self._closed and (left := after - time.monotonic()) > 0:
-                self._resume.wait(left)
-                self._resume.clear()
-            pause = min(1.5 * pause, _LAST_PAUSE)
-        return False
+    def _name(self) -> str:
+        """What the sockets are named for."""
+        return self.name
 
-    def _back_at(self, address: str) -> bool:
-        """Connect anew, and say what the hub has not heard. False if it does not answer."""
-        assert self._log is not None
-        with self._turn:
-            self._handle_inbox()  # what came last counts as heard
-            self._number += 1
-            with self._lock:
-                self._open(address, m.Hello(self.name, frames.VERSION, None, True, self._heard))
-            first = self._first_word()
-            with self._lock:
-                if type(first) is m.Heard:
-                    self._log.forget(first.count)
-                    self._away = False
-                    with contextlib.suppress(zmq.Again):  # it dropped again
-                        for parts in self._log:
-                            self._talk_now(parts)
-                    return True
-                for source in (self._sources[0], *self._ends):
-                    self._selector.unregister(source)
-                self._shut()
-        if type(first) is m.Farewell:
-            self._lose(first.reason)
-        return False
-
-    def _first_word(self) -> m.ToClient | None:
-        """What the hub says first, if it does within some seconds."""
-        until = time.monotonic() + _ANSWERS_WITHIN
-        listen = self._sources[0]
-        while (left := until - time.monotonic()) > 0 and not self._closed:
-            ready = self._selector.wait(left)
-            if listen in ready:
-                head = self._receive(_NOBLOCK)
-                self._selector.used(listen)
-                return frames.from_hub_to_client.unpack(head.buffer)[0]
-            if any(end in ready for end in self._ends):
-                return None
-            if self._sources[1] in ready:
-                self._clear_wake()
-        return None
+    def _record(self, parts: Sequence[Any]) -> None:
+        """This is said."""
 
     def _taken(self) -> None:
         """An envelope was dealt with."""
-        if self._log is not None:
-            self._heard += 1
-            if self._heard % HEARD_EVERY == 0 and not self._closed:
-                self.say([m.Heard(self._heard)])
+
+    def _on_heard(self, count: int) -> None:
+        """The hub has heard so many."""
+
+    def _drop(self) -> None:
+        """The connection dropped."""
+
+    def _come_back(self) -> bool:
+        """Look for the hub until it is there; False when that is over."""
+        return False
 
     def _lose(self, reason: str) -> None:
         self._hub_gone = True
@@ -480,9 +412,7 @@ class Connection:
                     continue
                 if type(message) is m.Heard:
                     counts = False
-                    with self._lock:
-                        assert self._log is not None
-                        self._log.forget(message.count)
+                    self._on_heard(message.count)
                     continue
                 if type(message) is m.Farewell:
                     self._hub_gone = True  # nothing follows: the hub waits for this end to close, for ZMQ drops what is unread then

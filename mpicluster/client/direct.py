@@ -100,17 +100,23 @@ class DirectView(View):
             collective = self._answers
         if argument.buffers and len(ids) > 1 and collective != "coalesce":
             collective = "bcast"
-        self.client._submit(
-            result,
-            0,
-            kind,
-            targets=ids,
-            data=[argument.data],
-            fn=fn,
-            buffers=snapshot(argument.buffers, block=block),
-            collective=collective,
-            terms=flags.terms,
-        )
+        buffers = snapshot(argument.buffers, block=block)
+        runs = self.client._runs(ids) if collective in ("bcast", "coalesce") else [ids]
+        first = 0
+        for run in runs:
+            meeting = collective if len(run) > 1 or len(runs) == 1 else ""
+            self.client._submit(
+                result,
+                first,
+                kind,
+                targets=run,
+                data=[argument.data],
+                fn=fn,
+                buffers=buffers,
+                collective=meeting,
+                terms=flags.terms,
+            )
+            first += len(run)
         return result
 
     def _apply(

@@ -144,7 +144,8 @@ class _Expected:
         if (contact_file.profile_dir(profile) / "jobs").is_dir():
             from mpicluster.batch.jobs import Watch, records
 
-            found = [r for r in records(profile) if (r.cluster == cluster if cluster is not None else not r.state and not r.command)]
+            known = [r for r in records(profile) if not r.attaches]
+            found = [r for r in known if (r.cluster == cluster if cluster is not None else not r.state and not r.command)]
             self._watch = Watch(found[0]) if found else None
 
     def look(self, missing: str) -> str:

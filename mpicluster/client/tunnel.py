@@ -6,6 +6,7 @@ told what to forward once the contact file was read, and a pipe as its input, by
 
 from __future__ import annotations
 
+import functools
 import shlex
 import shutil
 import socket
@@ -13,18 +14,22 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
+from mpicluster.client.lasting import LastingConnection
 from mpicluster.errors import NoCluster
 from mpicluster.launch import process
 from mpicluster.wire import contact as contact_file
+from mpicluster.wire import messages as m
 from mpicluster.wire.address import greeted
 from mpicluster.wire.contact import Contact
 
-__all__ = ["Tunnel", "still_there"]
+__all__ = ["Tunnel", "connect_through", "still_there"]
 
 #: So long ssh may take to connect, without a person and with one who types a password, seconds.
 _PATIENCE, _PATIENCE_WITH_PEOPLE = 30.0, 120.0
@@ -168,6 +173,25 @@ class Tunnel:
 
 class _NotNow(NoCluster):
     """There is no way to the server at the moment."""
+
+
+def connect_through(
+    tunnel: Tunnel | None, contact: Contact, on_message: Callable[[m.ToClient, Any], None], on_lost: Callable[[str], None]
+) -> LastingConnection:
+    """A connection to the end of a tunnel here, which may be another process's.
+
+    Raises
+    ------
+    NoCluster
+        there is no hub at its other end; the tunnel is closed then.
+    """
+    again = tunnel.again if tunnel is not None else functools.partial(still_there, contact)
+    try:
+        return LastingConnection(contact, on_message, on_lost, again)
+    except NoCluster:
+        if tunnel is not None:
+            tunnel.close()
+        raise
 
 
 def still_there(contact: Contact) -> str | None:

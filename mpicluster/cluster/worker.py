@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +17,8 @@ import msgspec
 
 from mpicluster import config
 from mpicluster.config import HistoryLimits
-from mpicluster.hub.orders import Berth, Orders
+from mpicluster.errors import ClusterError
+from mpicluster.hub.orders import Berth, Invitation, Orders
 from mpicluster.launch import mpi as launch_mpi
 from mpicluster.launch.hub import HubProcess
 from mpicluster.wire.address import reachable
@@ -37,11 +38,14 @@ def run_engine(
     interface: str | None = None,
     script: Sequence[str] = (),
     grace: float = 5.0,
+    attach: bool = False,
 ) -> int:
     """Be an engine until the cluster ends; returns the exit code of this process.
 
     Collective over all ranks of the launcher. Rank 0 also starts the hub; every rank gets its address over MPI. Rank 0 also runs the
     ``script``, if there is one, as a client: the cluster ends with it, and its exit code is that of rank 0.
+
+    With ``attach`` there is a hub already, that of the cluster, or of the newest of the profile.
     """
     _die_with_parent()
     from mpicluster.engine.world import MPI, World
@@ -49,6 +53,9 @@ def run_engine(
     problem = launch_mpi.check_library(MPI.Get_library_version(), os.environ)
     if problem is not None:
         _refuse(problem)
+    if attach:
+        world = World()
+        return _serve(world, _invited(world, profile, cluster))
     cluster = cluster or _new_id()
     start_hub = functools.partial(
         _start_hub, cluster=cluster, profile=profile, owner=owner, launcher=launcher, history=history, scheme=scheme, interface=interface
@@ -65,6 +72,43 @@ def run_engine(
     if hub is None and world.id == 0:
         hub = start_hub(size=world.size)
     berth = world.wire.bcast(msgspec.json.decode(hub.answer(), type=Berth) if hub is not None else None)
+    beside = None
+    if script and world.id == 0:
+        beside = functools.partial(_beside, script, profile, cluster, grace)
+    return _serve(world, berth, beside)
+
+
+def _beside(script: Sequence[str], profile: str, cluster: str, grace: float) -> Any:
+    from mpicluster.cluster.running import Beside
+
+    return Beside(script, profile=profile, cluster=cluster, grace=grace)
+
+
+def _invited(world: Any, profile: str, cluster: str | None) -> Berth:
+    """Where the hub of a cluster is that runs, and a place in it for this world. Collective."""
+    from mpicluster.client.client import Client
+
+    said: Invitation | str = ""
+    if world.rank == 0:
+        try:
+            with Client(profile=profile, cluster=cluster, wait=False, timeout=config.START_TIMEOUT) as rc:
+                said = msgspec.json.decode(rc._attach(world.size), type=Invitation)
+        except (ClusterError, TimeoutError) as e:
+            said = f"these engines cannot attach: {e}"
+    said = world.wire.bcast(said)
+    if isinstance(said, str):
+        if world.rank == 0:
+            sys.stderr.write(said + "\n")
+        _finish(world)
+        sys.exit(2)
+    world.attach(said.world, said.first)
+    return said.berth
+
+
+def _serve(world: Any, berth: Berth, start_script: Callable[[], Any] | None = None) -> int:
+    """Register with the hub, and serve until the cluster ends. The exit code of this process."""
+    from mpicluster.engine.world import MPI
+
     threads = _limit_threads(world)
 
     from mpicluster.engine.exits import exit_by_signal
@@ -78,11 +122,7 @@ def run_engine(
     set_current(world)
     if world.survives():
         exit_by_signal()
-    beside = None
-    if script and world.id == 0:
-        from mpicluster.cluster.running import Beside
-
-        beside = Beside(script, profile=profile, cluster=cluster, grace=grace)
+    beside = start_script() if start_script is not None else None
     engine.run()
     engine.close()
     _finish(world)

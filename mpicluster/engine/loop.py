@@ -58,7 +58,7 @@ class Engine:
             the hub is gone, or has refused this engine.
         """
         self.world = world
-        self.info = m.EngineInfo(world.id, world.rank, sockets.gethostname(), os.getpid(), threads)
+        self.info = m.EngineInfo(world.id, world.rank, sockets.gethostname(), os.getpid(), threads, world.number)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket, address = door(b"e%dm" % world.id, self._context)
         self._socket.connect(address)

@@ -1,7 +1,8 @@
 """The MPI world of this process: its epochs, its communicators, and how it heals. The only owner of communicators.
 
 Epoch 0 is what the launcher started. When a rank dies and the MPI can go on (ULFM), the survivors revoke what they
-have, shrink to a new epoch and go on with one rank fewer. Engine ids are the ranks of epoch 0 and never change.
+have, shrink to a new epoch and go on with one rank fewer. Engine ids are the ranks of epoch 0 (for a world that came later: beyond those
+that were there) and never change.
 
 Healing is done by the control thread, so it never waits for user code; a main thread that is blocked in MPI gets an
 exception when its communicator is revoked.
@@ -56,6 +57,8 @@ class World:
         self.broken = threading.Event()
         self.members: list[int] = list(range(MPI.COMM_WORLD.size))
         self.id: int = MPI.COMM_WORLD.rank
+        #: which of the cluster's worlds it is
+        self.number = 0
         self.wire: MPI.Intracomm = MPI.COMM_WORLD.Dup()
         #: for control threads only, to make others from, whatever the main threads do
         self._reserve: MPI.Intracomm = self.wire.Dup()
@@ -77,6 +80,12 @@ class World:
         self._gang: MPI.Intracomm | None = None
         #: whether another had revoked the communicator of the gang that this engine was part of last
         self.was_freed = False
+
+    def attach(self, number: int, first: int) -> None:
+        """Be a later world of a cluster, in which the engine of rank 0 has this id. Before anything else."""
+        self.number = number
+        self.members = [first + i for i in self.members]
+        self.id += first
 
     @property
     def rank(self) -> int:

@@ -87,6 +87,7 @@ def main() -> int:
             engine_public=keys.engine_public.decode(),
             engine_secret=keys.engine_secret.decode(),
         )
+        router.berth = berth
         sys.stdout.buffer.write(msgspec.json.encode(berth) + b"\n")
         sys.stdout.flush()
         _log.info("cluster %s, profile %s: serving %d engines", orders.cluster, orders.profile, orders.size)

@@ -6,7 +6,7 @@ import msgspec
 
 from mpicluster.config import HistoryLimits
 
-__all__ = ["Berth", "Orders"]
+__all__ = ["Berth", "Invitation", "Orders"]
 
 
 class Orders(msgspec.Struct, kw_only=True):
@@ -37,3 +37,11 @@ class Berth(msgspec.Struct, kw_only=True):
     server_key: str
     engine_public: str
     engine_secret: str
+
+
+class Invitation(msgspec.Struct, kw_only=True):
+    """To engines of another MPI world: where the hub is, the number of their world, and the id of the first of them."""
+
+    berth: Berth
+    world: int
+    first: int

@@ -19,6 +19,7 @@ from mpicluster.errors import ProtocolError
 from mpicluster.hub.gate import Dropped, Gate
 from mpicluster.hub.history import History
 from mpicluster.hub.lasting import Lasting, address_of
+from mpicluster.hub.orders import Berth, Invitation
 from mpicluster.hub.questions import Refused, queue_status
 from mpicluster.hub.records import Send
 from mpicluster.hub.scheduler import Scheduler
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 #: Messages taken from one socket before the others have their turn.
 _DRAIN = 256
+#: An MPI world of more ranks is a mistake.
+_MOST_ENGINES = 1_000_000
 #: So often a socket is drained before an engine's end is acted upon: as long as it takes, but not for ever.
 _LAST_WORDS = 64
 #: Flags as plain numbers, which cost less than pyzmq's enums.
@@ -84,6 +87,8 @@ class Router:
         self.scheduler = scheduler
         self.history = history or History(scheduler.cluster, None)
         self.dropped = Dropped()
+        #: where engines find it; for those that come later
+        self.berth: Berth | None = None
         #: called once, when the first engine has registered
         self.on_first_engine: Callable[[], None] = lambda: None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -200,6 +205,16 @@ class Router:
             answer = m.Answer(question.request, b"", str(e), e.fault)
         self._flush([Send(listener, answer)])
 
+    def _invite(self, listener: bytes, message: m.Attach) -> None:
+        """Engines of another MPI world want to come."""
+        if not 1 <= message.size <= _MOST_ENGINES or self.berth is None or self.scheduler.ended is not None:
+            answer = m.Answer(message.request, b"", f"{message.size} engines cannot come", m.NONSENSE)
+        else:
+            world = self.scheduler.worlds.invite(message.size)
+            invitation = Invitation(berth=self.berth, world=world.number, first=world.ids.start)
+            answer = m.Answer(message.request, msgspec.json.encode(invitation))
+        self._flush([Send(listener, answer)])
+
     def _answer(self) -> None:
         self._gate.answer()
         self._selector.used(self._questions)
@@ -264,6 +279,9 @@ class Router:
                     self._lasting.begin(identity)
             elif type(message) is m.Status:
                 self._flush([Send(listener, m.StatusReply(message.request, self._status()))])
+                continue
+            elif type(message) is m.Attach:
+                self._invite(listener, message)
                 continue
             elif type(message) in _QUESTIONS:
                 self._ask(listener, message)  # type: ignore[arg-type]
@@ -391,6 +409,7 @@ class Router:
             {
                 "id": e.info.id,
                 "rank": e.info.rank,
+                "world": e.info.world,
                 "host": e.info.host,
                 "pid": e.info.pid,
                 "threads": e.info.threads,

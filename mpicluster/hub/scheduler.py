@@ -10,6 +10,8 @@ import itertools
 from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
+import msgspec
+
 from mpicluster.config import GROUPS_KEPT, HEAL_TIMEOUT, MAX_LOST
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.balance import Balancer
@@ -18,6 +20,7 @@ from mpicluster.hub.endings import Endings, blocked
 from mpicluster.hub.notes import Ended, Note, Submitted, Wrote
 from mpicluster.hub.records import ClientRecord, EngineRecord, Job, Part, Send, State
 from mpicluster.hub.relay import Relay
+from mpicluster.hub.worlds import MpiWorld, Worlds
 from mpicluster.wire import messages as m
 
 __all__ = ["Scheduler"]
@@ -54,18 +57,9 @@ class Scheduler:
         self.conditions = Conditions()
         self.endings = Endings(self)
         self.relay = Relay(self)
-        self.mpi = ""
-        self.survives = True
-        #: the world's epoch, and the engines that have not healed into it
+        self.worlds = Worlds(expected)
+        #: how often an engine was lost
         self.epoch = 0
-        self.healing: set[int] = set()
-        self.heal_started: float | None = None
-        #: targets of collectives whose communicator the engines keep, in this epoch
-        self._groups: set[tuple[int, ...]] = set()
-        #: engines of gangs whose communicator is sound, and kept
-        self._gangs: set[tuple[int, ...]] = set()
-        #: how often the user's communicator was made anew, and what of that the present epoch began with
-        self._turn = self._first_turn = 0
         #: why the cluster ends; None while it does not
         self.ended: str | None = None
         self.tasks_done = 0
@@ -148,7 +142,7 @@ class Scheduler:
             it is none of this cluster's engines, or that channel is here already.
         """
         info = message.engine
-        if not 0 <= info.id < self.expected or message.channel not in ("main", "control"):
+        if not self.worlds.has(info.id, info.world) or message.channel not in ("main", "control"):
             raise ProtocolError(f"there is no channel {message.channel!r} of an engine {info.id}")
         engine = self.arriving.get(info.id) or EngineRecord(info)
         if info.id in self.engines or message.channel in engine.channels:
@@ -160,7 +154,8 @@ class Scheduler:
             engine.main = address
         else:
             engine.control = address
-        self.mpi, self.survives = message.mpi, message.survives
+        world = self.worlds[info.world]
+        world.mpi, world.survives = message.mpi, message.survives
         self.out.append(Send(address, m.Registered()))
         if len(engine.channels) == 2:
             del self.arriving[info.id]
@@ -169,12 +164,12 @@ class Scheduler:
             self._announce("")
             if self.ended is not None:
                 self.out.append(Send(engine.control, m.Stop(self.ended)))
-            elif self.epoch > 0:  # another died before this one was here
-                self.healing.add(info.id)
-                self.heal_started = now
-                alive = sorted(self.engines)  # it shrinks as often as the others did, or some would wait for it
-                self.out += [Send(engine.control, m.Heal(epoch, alive, self._first_turn)) for epoch in range(1, self.epoch + 1)]
-            self.out += [Send(engine.control, m.Refresh(turn)) for turn in range(self._first_turn + 1, self._turn + 1)]
+            elif world.epoch > 0:  # another died before this one was here
+                world.healing.add(info.id)
+                world.heal_started = now
+                alive = self._alive(world)  # it shrinks as often as the others did, or some would wait for it
+                self.out += [Send(engine.control, m.Heal(epoch, alive, world.first_turn)) for epoch in range(1, world.epoch + 1)]
+            self.out += [Send(engine.control, m.Refresh(turn)) for turn in range(world.first_turn + 1, world.turn + 1)]
 
     def engine_lost(self, engine_id: int, reason: str, now: float) -> None:
         """An engine's process is gone, or one of its channels: it is told to end then."""
@@ -196,7 +191,9 @@ class Scheduler:
         text = f"engine {info.id} (rank {info.rank}, pid {info.pid} on {info.host}) {reason}"
         last = not self.engines and not self.arriving
         lost = [*reversed(engine.parts.values()), *engine.delivering.values()]  # the oldest is to be first again
-        if self.survives and not last:
+        world = self.worlds.of(engine)
+        goes_on = not last and (world.survives or any(e.info.world != world.number for e in self.engines.values()))
+        if goes_on:
             self.epoch += 1
             self._announce(text)  # first: whoever hears of a task that was lost is to know which engines are left
         else:
@@ -210,18 +207,35 @@ class Scheduler:
         engine.delivering.clear()
         if last:
             self._end(f"the last engine is gone: {text}")
-        elif not self.survives:
-            self._end(f"{text}; {self.mpi} cannot go on with a dead rank, so the cluster ends (Open MPI with --with-ft ulfm can)")
-        else:
-            self._groups.clear()
-            self._gangs.clear()
-            self._turn += 1
-            self._first_turn = self._turn
-            self.healing = set(self.engines)
-            self.heal_started = now if self.healing else None
-            alive = sorted(self.engines)
-            self.out += [Send(e.control, m.Heal(self.epoch, alive, self._turn)) for e in self.engines.values()]
+        elif not goes_on:
+            self._end(f"{text}; {world.mpi} cannot go on with a dead rank, so the cluster ends (Open MPI with --with-ft ulfm can)")
+        elif world.survives:
+            alive = self._alive(world)
+            world.shrink(alive, now)
+            self.out += [Send(self.engines[i].control, m.Heal(world.epoch, alive, world.turn)) for i in alive]
+        else:  # the rest of its world is lost with it
+            for other in self._alive(world):
+                self.engine_lost(other, f"is of an MPI world that cannot go on: {text}", now)
         self.end_impossible(text)
+
+    def _alive(self, world: MpiWorld) -> list[int]:
+        """Engines of a world that are here."""
+        return sorted(i for i, e in self.engines.items() if e.info.world == world.number)
+
+    @property
+    def mpi(self) -> str:
+        """The MPI with which the cluster began."""
+        return self.worlds[0].mpi
+
+    @property
+    def survives(self) -> bool:
+        """Whether the world with which it began survives a dead rank."""
+        return self.worlds[0].survives
+
+    @property
+    def healing(self) -> set[int]:
+        """Engines that have not healed."""
+        return {i for world in self.worlds for i in world.healing}
 
     def end_impossible(self, why: str = "") -> None:
         """End what waits for engines that are gone, or take no work."""
@@ -261,8 +275,9 @@ class Scheduler:
                 self._refuse(finding.job.tasks(), finding.why, m.REFUSED)
             else:
                 self.endings.too_late(finding.job, finding.why)
-        if self.heal_started is not None and now - self.heal_started > HEAL_TIMEOUT:
-            self._end(f"engines {sorted(self.healing)} did not mend their MPI world within {HEAL_TIMEOUT:.0f} s")
+        for world in self.worlds:
+            if world.heal_started is not None and now - world.heal_started > HEAL_TIMEOUT:
+                self._end(f"engines {sorted(world.healing)} did not mend their MPI world within {HEAL_TIMEOUT:.0f} s")
         if self.ended is None:
             if self._ready_jobs:
                 self._enter_ready()
@@ -276,8 +291,8 @@ class Scheduler:
 
     def wake_at(self) -> float | None:
         """When `decide` should be called next if nothing happens."""
-        heal = None if self.heal_started is None else self.heal_started + HEAL_TIMEOUT
-        times = [t for t in (self.balancer.wake_at(self._decided_at), self.conditions.wake_at(), heal) if t is not None]
+        heals = [world.heal_started + HEAL_TIMEOUT for world in self.worlds if world.heal_started is not None]
+        times = [t for t in (self.balancer.wake_at(self._decided_at), self.conditions.wake_at(), *heals) if t is not None]
         return min(times) if times else None
 
     # -- clients -----------------------------------------------------------------------------------------------------
@@ -324,7 +339,8 @@ class Scheduler:
         if self.ended is not None:
             return
         self.ended = reason
-        self.heal_started = None
+        for world in self.worlds:
+            world.heal_started = None
         for client in self.clients.values():
             self.out.append(Send(client.address, m.Farewell(reason)))
         for engine in self.engines.values():
@@ -338,6 +354,9 @@ class Scheduler:
 
     def _submit(self, client: ClientRecord, message: m.Submit, now: float) -> None:
         _check_submit(message)
+        there = message.targets is not None and self.engines.keys() >= set(message.targets)
+        if message.collective and there and self.worlds.common(message.targets or (), self.engines) is None:
+            raise ProtocolError("what engines do together is done by engines of one MPI world")
         count = len(message.data) if message.targets is None else 1
         if any(task in client.parts for task in range(message.first, message.first + count)):
             raise ProtocolError(f"task {message.first} is known already")
@@ -379,8 +398,9 @@ class Scheduler:
     def _needs_no_door(self, job: Job) -> bool:
         """Whether the door of a gang need not be kept: its engines are idle, or about to be, have a communicator, and can be freed."""
         key = tuple(job.submit.targets or ())
-        gang = job.submit.kind in _GANGS and job.submit.collective == "spmd" and key in self._gangs
-        if not gang or not self.survives or self.healing:
+        world = self.worlds.common(key, self.engines)
+        gang = job.submit.kind in _GANGS and job.submit.collective == "spmd"
+        if not gang or world is None or key not in world.gangs or not world.survives or world.healing:
             return False
         return all(p.job.told is not None for i in key for p in self.engines[i].parts.values())
 
@@ -426,6 +446,7 @@ class Scheduler:
         if first and submit.sizes:  # the control thread receives while the main one may be busy
             self.out.append(Send(engine.control, m.Expect(part.seq, submit.sizes, job.client.ring)))
         data = submit.data[part.index if len(submit.data) > 1 else 0]
+        world = self.worlds.of(engine)
         if no_door:
             part.to("enter")
         self.out.append(
@@ -441,9 +462,9 @@ class Scheduler:
                     submit.sizes,
                     submit.collective,
                     submit.targets or [] if submit.collective else [],
-                    self._turn,
+                    world.turn,
                     submit.terms.time_limit if submit.terms is not None else 0.0,
-                    m.Enter(part.seq, self.epoch, [], keep=True) if no_door else None,
+                    m.Enter(part.seq, world.epoch, [], keep=True) if no_door else None,
                 ),
             )
         )
@@ -457,7 +478,7 @@ class Scheduler:
             if message.seq > engine.seq:
                 raise ProtocolError(f"engine {engine.info.id} finished assignment {message.seq}, which it never had")
             self.endings.came_back(engine, message.seq)
-            self._revoked(message)
+            self._revoked(engine, message)
             return  # given up meanwhile
         if message.outputs > part.outputs:
             part.done = message  # what it has written is on the way
@@ -473,7 +494,7 @@ class Scheduler:
             took = max(0.0, message.completed - message.started)
             engine.mean = took if engine.mean is None else 0.8 * engine.mean + 0.2 * took
         self.balancer.update(engine)
-        self._revoked(message)
+        self._revoked(engine, message)
         if part.balanced and message.outcome != m.OK and self._again(part, engine, message.outcome):
             return
         job = part.job
@@ -535,7 +556,8 @@ class Scheduler:
     def failed_together(self, job: Job, part: Part) -> None:
         """One engine of several has failed, or is gone: the others may wait for it in MPI, or have had it tell their results."""
         if job.submit.kind in _GANGS:  # its communicator is revoked, be it of one
-            self._gangs.discard(tuple(job.submit.targets or ()))
+            for world in self.worlds:
+                world.gangs.discard(tuple(job.submit.targets or ()))
         if len(job.parts) < 2 or job.submit.kind not in _TOGETHER:
             return
         why = f"engine {part.engine} has failed"
@@ -543,11 +565,12 @@ class Scheduler:
             if other is not part and other.state in (State.ASSIGNED, State.ENTERED) and other.engine in self.engines:
                 self.out.append(Send(self.engines[other.engine].control, m.Free(other.seq, why)))
 
-    def _revoked(self, message: m.Done) -> None:
+    def _revoked(self, engine: EngineRecord, message: m.Done) -> None:
         """The user's communicator was revoked, to free who waited in it: all make a new one."""
-        if message.revoked == self._turn:
-            self._turn += 1
-            self.out += [Send(e.control, m.Refresh(self._turn)) for e in self.engines.values()]
+        world = self.worlds.of(engine)
+        if message.revoked == world.turn:
+            world.turn += 1
+            self.out += [Send(self.engines[i].control, m.Refresh(world.turn)) for i in self._alive(world)]
 
     def _output(self, engine: EngineRecord, message: m.Output, now: float) -> None:
         """A task writes. Its result waits for all of it: they come by two ways."""
@@ -655,16 +678,20 @@ class Scheduler:
             self._ready_jobs.append(job)
 
     def _enter_ready(self) -> None:
-        """Open the doors, unless the world is being mended."""
-        if self.healing:
-            return
+        """Open the doors, except those of worlds that are being mended."""
+        waiting = []
         for job in self._ready_jobs:
             if job.abandoned:
+                continue
+            world = self.worlds.common((p.engine for p in job.parts if p.engine is not None), self.engines)
+            assert world is not None
+            if world.healing:
+                waiting.append(job)
                 continue
             metas = _runs(job.metas[p.engine] for p in job.parts if p.engine is not None)
             key = tuple(job.submit.targets or ())
             gang = job.submit.kind in _GANGS
-            known = self._gangs if gang else self._groups
+            known = world.gangs if gang else world.groups
             fresh = key not in known
             keep = not fresh or len(known) < GROUPS_KEPT
             if keep:
@@ -672,9 +699,9 @@ class Scheduler:
             for part in job.parts:
                 assert part.engine is not None
                 part.to("enter")
-                self.out.append(Send(self.engines[part.engine].main, m.Enter(part.seq, self.epoch, metas, keep, fresh)))
+                self.out.append(Send(self.engines[part.engine].main, m.Enter(part.seq, world.epoch, metas, keep, fresh)))
             job.metas.clear()
-        self._ready_jobs.clear()
+        self._ready_jobs = waiting
 
     def abandon(self, job: Job, cause: Part, outcome: int = m.ABANDONED) -> None:
         """A target will not come: let the others go that stand at the door."""
@@ -698,17 +725,16 @@ class Scheduler:
     def _healed(self, engine: EngineRecord, message: m.Healed, now: float) -> None:
         if engine.info.id not in message.engines:
             raise ProtocolError(f"engine {engine.info.id} healed into a world without it")
-        if message.epoch == self.epoch:
-            self.healing.discard(engine.info.id)
-            engine.info = m.EngineInfo(
-                engine.info.id, message.engines.index(engine.info.id), engine.info.host, engine.info.pid, engine.info.threads
-            )
-            if not self.healing:
-                self.heal_started = None
+        world = self.worlds.of(engine)
+        if message.epoch == world.epoch:
+            world.healing.discard(engine.info.id)
+            engine.info = msgspec.structs.replace(engine.info, rank=message.engines.index(engine.info.id))
+            if not world.healing:
+                world.heal_started = None
                 self._announce("")
 
     def _heal_failed(self, engine: EngineRecord, message: m.HealFailed, now: float) -> None:
-        if message.epoch == self.epoch:  # else another rank died meanwhile, and the next attempt is under way
+        if message.epoch == self.worlds.of(engine).epoch:  # else another rank died meanwhile, and the next attempt is under way
             self._end(f"the MPI world could not be mended after a rank died: {message.reason}")
 
     def check(self) -> None:

@@ -16,6 +16,7 @@ import msgspec
 __all__ = [
     "Abandon",
     "Answer",
+    "Attach",
     "Assign",
     "Cancel",
     "Chunk",
@@ -105,6 +106,8 @@ class EngineInfo(_Message, frozen=True, tag=1):
     pid: int
     #: BLAS and OpenMP threads it may use
     threads: int
+    #: number of the MPI world that it is in
+    world: int = 0
 
 
 class RingPlace(_Message, frozen=True, tag=2):
@@ -274,6 +277,13 @@ class Resubmit(_Message, frozen=True, tag=64):
     request: int
     first: int
     ids: list[str]
+
+
+class Attach(_Message, frozen=True, tag=66):
+    """So many engines of another MPI world want to come; answered by an `Answer`: a `hub.orders.Invitation`, as JSON."""
+
+    request: int
+    size: int
 
 
 class Status(_Message, frozen=True, tag=13):
@@ -644,7 +654,7 @@ OK, FAILED, ABANDONED, ABORTED, LOST, UNMET, REFUSED, LATE = OUTCOMES = range(8)
 
 Question: TypeAlias = QueueStatus | History | Find | Recall | Purge | Resubmit
 ClientMessage: TypeAlias = (
-    Hello | Submit | Cancel | Interrupt | SendSignal | Question | Status | Shutdown | Goodbye | Chunk | Credit | Heard
+    Hello | Attach | Submit | Cancel | Interrupt | SendSignal | Question | Status | Shutdown | Goodbye | Chunk | Credit | Heard
 )
 FromEngine: TypeAlias = Register | Done | Dones | Output | Ready | Withdrawn | Healed | HealFailed | Stuck | Chunk | Credit
 ToClient: TypeAlias = (

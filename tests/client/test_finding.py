@@ -54,7 +54,7 @@ def test_a_cluster_is_found_in_every_way(written):
         find(cluster="abc"),
         find(cluster_id="abc"),
         find(cluster=SimpleNamespace(contact=CONTACT)),
-        find(sshserver=None, debug=False, context=None, cluster_id=None),
+        find(sshkey=None, debug=False, context=None, cluster_id=None),
     ):
         assert found == CONTACT
 
@@ -62,10 +62,9 @@ def test_a_cluster_is_found_in_every_way(written):
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ("sshserver", "ssh -L"),
-        ("sshkey", "ssh -L"),
-        ("password", "ssh -L"),
-        ("paramiko", "ssh -L"),
+        ("sshkey", "~/.ssh/config"),
+        ("password", "~/.ssh/config"),
+        ("paramiko", "~/.ssh/config"),
         ("context", "of its own"),
         ("debug", "mpicluster logs"),
         ("profile_dir", "profile="),

@@ -621,4 +621,4 @@ class Cluster:
             assert not engine.functions
             assert not engine.queue
             assert engine.door is engine.payload is engine.inside is engine.running is None
-            assert engine.turn == s._turn
+            assert engine.turn == s.worlds[0].turn

@@ -763,3 +763,91 @@ def test_the_history_is_told_what_came_what_was_written_and_how_it_ended():
     assert (lost.job, lost.part, lost.result.outcome) == (2, 0, m.LOST)
     assert wrote == (1, 0, [(m.STDOUT, b"x")])
     assert (done.job, done.part, done.result.data, done.result.output) == (1, 0, b"v", [(m.STDOUT, b"y")])
+
+
+# -- several worlds --------------------------------------------------------------------------------------------------
+
+
+def second_world(bench, n=2, *, survives=True):
+    """Engines of another job are there."""
+    world = bench.scheduler.worlds.invite(n)
+    for engine in world.ids:
+        bench.queues[engine] = []
+        info = m.EngineInfo(engine, engine - world.ids.start, "other", 100 + engine, 1, world.number)
+        for channel in ("main", "control"):
+            bench.scheduler.register(m.Register(info, channel, "MPI", survives), f"{engine}{channel[0]}".encode(), bench.now)
+    bench.turn()
+    return world
+
+
+def test_an_engine_is_of_the_world_that_was_invited():
+    bench = Bench(2)
+    world = bench.scheduler.worlds.invite(2)
+    assert list(world.ids) == [2, 3]
+    for id_, number in ((2, 0), (1, world.number), (4, world.number), (2, 7)):
+        with pytest.raises(ProtocolError):
+            bench.scheduler.register(m.Register(m.EngineInfo(id_, 0, "h", 1, 1, number), "main", "MPI", True), b"x", 0.0)
+
+
+def test_what_is_done_together_is_of_one_world():
+    bench = Bench(2)
+    second_world(bench)
+    with pytest.raises(ProtocolError, match="one MPI world"):
+        bench.say(submit(1, [1, 2], collective="gather"))
+    bench.say(submit(2, [2, 3], collective="gather"))
+    for engine in (2, 3):
+        bench.work(engine)
+    assert [r.outcome for r in bench.results if r.task == 2] == [m.OK, m.OK]
+    bench.say(submit(3, [0, 1, 2, 3]))
+    for engine in range(4):
+        bench.work(engine)
+    assert sorted(r.engine for r in bench.results if r.task == 3) == [0, 1, 2, 3]
+
+
+def test_each_world_heals_for_itself():
+    """Meanwhile, and after, the other one's collectives go on; turns are counted for each."""
+    bench = Bench(2)
+    world = second_world(bench, 3)
+    bench.prompt = False
+    bench.lose(3)
+    assert bench.scheduler.healing == {2, 4}
+    assert [bench.heard(b"%dc" % i, m.Heal) for i in (0, 1)] == [[], []]
+    assert bench.heard(b"2c", m.Heal) == [m.Heal(1, [2, 4], 1)]
+    bench.say(submit(1, [0, 1], collective="gather"))
+    bench.say(submit(2, [2, 4], collective="gather"))
+    for engine in (0, 1, 2, 4):
+        bench.work(engine)
+    assert {r.task for r in bench.results} == {1}
+    for engine in (2, 4):
+        bench.hear(engine, m.Healed(1, [2, 4]))
+    for engine in (2, 4):
+        bench.work(engine)
+    assert {r.task for r in bench.results} == {1, 2}
+    assert [x.epoch for x in bench.heard(b"2m", m.Enter)] == [1]
+    assert (world.turn, bench.scheduler.worlds[0].turn) == (1, 0)
+
+
+def test_a_world_that_cannot_heal_is_lost_alone():
+    bench = Bench(2)
+    second_world(bench, 3, survives=False)
+    bench.say(submit(1, [2, 4]))
+    bench.lose(3)
+    assert sorted(bench.scheduler.engines) == [0, 1]
+    assert bench.scheduler.ended is None
+    assert bench.outcomes == [(2, m.LOST), (4, m.LOST)]
+    assert [bench.heard(b"%dc" % i, m.Stop) != [] for i in (0, 2, 4)] == [False, True, True]
+    assert bench.scheduler.healing == set()
+
+
+def test_the_first_world_may_go():
+    bench = Bench(1)
+    second_world(bench)
+    bench.lose(0)
+    assert bench.scheduler.ended is None
+    bench.say(submit(1, None))
+    for engine in (2, 1):
+        bench.work(engine)
+    assert [r.outcome for r in bench.results] == [m.OK]
+    bench.lose(1)
+    bench.lose(2)
+    assert bench.scheduler.ended is not None

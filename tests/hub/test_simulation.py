@@ -136,7 +136,7 @@ def test_engines_may_come_in_any_order_and_die_meanwhile(seed):
     """Those that are left in the end are one world, and work."""
     rng = random.Random(seed)
     cluster = Cluster(rng, 0, 1)
-    cluster.scheduler.expected = 4
+    cluster.scheduler.worlds[0].ids = range(4)
     coming = [(i, channel) for i in range(4) for channel in ("main", "control")]
     rng.shuffle(coming)
     for id_, channel in coming:
