@@ -22,7 +22,7 @@ import msgspec
 from mpicluster.client import progress
 from mpicluster.client.connection import Connection
 from mpicluster.client.feed import Batch, Feed
-from mpicluster.client.finding import find_contact, find_tunnel
+from mpicluster.client.finding import find_contact, find_tunnel, story_of_job
 from mpicluster.client.history import Remembering
 from mpicluster.client.jobs import Jobs
 from mpicluster.client.ledger import Pending
@@ -340,14 +340,15 @@ class Client(Jobs, Remembering):
             with self._changed:
                 self._changed.wait_for(settled, timeout)
         with self._changed:
-            if len(self._engines) >= wanted:
-                return
-            if self._lost is not None:
-                raise ClusterStopped(f"the cluster ended while waiting for its engines: {self._lost}")
-            if self._epoch > 0:
-                reason = self._loss_reason or "an engine was lost before this client connected"
-                raise EngineError(f"{reason}; {len(self._engines)} engines are left, {wanted} were asked for")
-            raise TimeoutError(f"{len(self._engines)} of {wanted} engines are there after {timeout:g} s; see `mpicluster logs`")
+            here, lost, epoch, reason = len(self._engines), self._lost, self._epoch, self._loss_reason
+        if here >= wanted:
+            return
+        if lost is not None:
+            raise ClusterStopped(f"the cluster ended while waiting for its engines: {lost}{story_of_job(self.contact)}")
+        if epoch > 0:
+            reason = reason or "an engine was lost before this client connected"
+            raise EngineError(f"{reason}; {here} engines are left, {wanted} were asked for")
+        raise TimeoutError(f"{here} of {wanted} engines are there after {timeout:g} s; see `mpicluster logs`")
 
     # -- work --------------------------------------------------------------------------------------------------------
 

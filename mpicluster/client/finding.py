@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from mpicluster.batch.jobs import Watch
     from mpicluster.client.tunnel import Tunnel
 
-__all__ = ["find_contact", "find_tunnel"]
+__all__ = ["find_contact", "find_tunnel", "story_of_job"]
 
 _TUNNEL = (
     "Client(ssh=...) takes the system's ssh, whose own configuration (~/.ssh/config) has the keys, and which asks for passwords itself"
 )
+#: So long a batch system may take to see that a job has ended.
+_JOB_ENDS_WITHIN = 10.0
 _FOLDERS = "clusters are found by profile= (a plain word) below $MPICLUSTER_STATE_DIR, or by their contact file: Client('path')"
 #: What IPython Parallel's client takes and this one does not, and what to do instead.
 _REFUSED = {
@@ -163,3 +165,18 @@ class _Expected:
         if status.state in ("ended", "failed"):
             raise NoCluster(f"{missing.splitlines()[0]}\n{said}\n{record.story()}")
         return f"\n{said} Client(..., timeout=600) waits for it."
+
+
+def story_of_job(contact: Contact) -> str:
+    """Of a cluster that has ended: how the job is that started it, if one did, and the end of what it printed; as a paragraph."""
+    if not (contact_file.profile_dir(contact.profile) / "jobs").is_dir():
+        return ""
+    from mpicluster.batch.jobs import Watch, records
+
+    record = next((r for r in records(contact.profile) if r.cluster == contact.cluster and not r.attaches), None)
+    if record is None:
+        return ""
+    watch, until = Watch(record), time.monotonic() + _JOB_ENDS_WITHIN
+    while (status := watch.status()).state not in ("ended", "failed") and time.monotonic() < until:
+        time.sleep(0.1)  # its system needs a moment to see it
+    return f"\nJob {record.job} ({record.system}), which started it, is {status}.\n{record.story()}"

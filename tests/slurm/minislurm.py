@@ -82,6 +82,17 @@ def install():
         (library / "libpmix.so").symlink_to("libpmix.so.2")
 
 
+def can_make_hosts():
+    """Whether this machine lets us make namespaces of networks, names and mounts."""
+    space = f"ms{os.getpid()}-probe"
+    made = subprocess.run(["ip", "netns", "add", space], capture_output=True, check=False).returncode == 0
+    probe = ["ip", "netns", "exec", space, "unshare", "--uts", "--mount", "--ipc", "--propagation", "private", "true"]
+    works = made and subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    if made:
+        subprocess.run(["ip", "netns", "del", space], check=False)
+    return works
+
+
 def free_ports(n):
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
@@ -210,26 +221,32 @@ class MiniSlurm:
         self._until(lambda: self.run(*idle, timeout=20).stdout.strip() == str(len(nodes)), 30, "idle nodes")
 
     def _start_sshd(self):
-        """One on the head, for `ssh head` with the configuration that `ssh` gives."""
+        """One on the head, and on nodes that are hosts, for `ssh head` with the configuration that `ssh` gives."""
         folder = self.base / "ssh"
         folder.chmod(0o700)
         for name in ("host", "user"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
         Path("/run/sshd").mkdir(exist_ok=True)
-        (folder / "sshd_config").write_text(
-            f"ListenAddress {NETWORK + '.10' if self.hosts else '127.0.0.1'}:{self._ssh_port}\nHostKey {folder}/host\nUsePAM no\n"
-            f"AuthorizedKeysFile {folder}/user.pub\nStrictModes no\nPermitRootLogin prohibit-password\nPidFile {folder}/pid\n"
-            "AcceptEnv MPICLUSTER_STATE_DIR\n"
-        )
-        self._daemon("head", shutil.which("sshd", path=self.env["PATH"]), "-D", "-e", "-f", folder / "sshd_config")
+        for name in ["head", *(self.nodes if self.hosts else [])]:
+            config = folder / f"sshd_config.{name}"
+            config.write_text(
+                f"ListenAddress {self._address(name)}:{self._ssh_port}\nHostKey {folder}/host\nUsePAM no\n"
+                f"AuthorizedKeysFile {folder}/user.pub\nStrictModes no\nPermitRootLogin prohibit-password\nPidFile {folder}/pid.{name}\n"
+                "AcceptEnv MPICLUSTER_STATE_DIR\n"
+            )
+            self._daemon(name, shutil.which("sshd", path=self.env["PATH"]), "-D", "-e", "-f", config)
+
+    def _address(self, name):
+        return f"{NETWORK}.{10 + self.names.index(name)}" if self.hosts else "127.0.0.1"
 
     def ssh(self, folder, state):
-        """A folder for PATH, in which `ssh` knows `head`, where the user's clusters are below another folder."""
+        """A folder for PATH, in which `ssh` knows the hosts, where the user's clusters are below another folder."""
         config = folder / "ssh_config"
+        places = "".join(f"Host {name}\nHostName {self._address(name)}\n" for name in ["head", *(self.nodes if self.hosts else [])])
         config.write_text(
-            f"Host head\nHostName {NETWORK + '.10' if self.hosts else '127.0.0.1'}\nPort {self._ssh_port}\nUser root\n"
+            f"{places}Host *\nPort {self._ssh_port}\nUser root\n"
             f"IdentityFile {self.base}/ssh/user\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\n"
-            f"LogLevel ERROR\nSetEnv MPICLUSTER_STATE_DIR={state}\n"
+            f"LogLevel ERROR\nBatchMode yes\nSetEnv MPICLUSTER_STATE_DIR={state}\n"
         )
         program = folder / "bin" / "ssh"
         program.parent.mkdir()

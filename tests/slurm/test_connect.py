@@ -12,6 +12,8 @@ from test_jobs import submitted
 
 from mpicluster.launch import process
 
+pytestmark = pytest.mark.parametrize("minislurm", ["hosts"], indirect=True)
+
 CLIENT = """
 import os, signal, sys, time
 import mpicluster

@@ -23,6 +23,9 @@ rc.shutdown()
 """
 
 
+pytestmark = pytest.mark.parametrize("minislurm", ["hosts"], indirect=True)
+
+
 @pytest.mark.parametrize("mpi", PYTHONS)
 def test_mpiexec(site, mpi):
     """A job over two nodes, by ``submit``, with the MPI of the Python that submits."""
@@ -92,7 +95,6 @@ def test_a_second_job_attaches(site):
     assert site.mpicluster("stop", cluster).returncode == 0
 
 
-@pytest.mark.parametrize("minislurm", ["hosts"], indirect=True)  # it takes its time
 def test_the_time_is_over(site):
     """The shortest that Slurm has: its signal, up to a minute early, reaches the script, which ends in good order."""
     script = site.script(
@@ -131,3 +133,33 @@ def test_the_example(site):
     assert results["search"]["error"] < 0.02
     assert results["svd"]["rank"] == 5
     assert results["svd"]["residual"] < 1e-12
+
+
+@pytest.mark.parametrize("mpi", PYTHONS)
+def test_hosts_by_ssh(site, mpi):
+    """No batch system: mpiexec reaches the hosts by ssh."""
+    _, environment = site.laptop()  # with an ssh that knows the hosts
+    path = environment["PATH"]
+    hosts = "n1:2,n2:2" if site.slurm.hosts else "localhost:4"
+    code = (
+        f"import mpicluster\nwith mpicluster.Cluster(n=4, hosts={hosts!r}) as rc:\n"
+        "    print(rc[:].apply_sync(__import__('socket').gethostname), rc[:].spmd_sync(lambda comm: comm.allreduce(comm.rank)))\n"
+    )
+    (site.path / "client.py").write_text(code)
+    said = site.slurm.run(PYTHONS[mpi], "client.py", cwd=site.path, PATH=path)
+    names = ["n1", "n1", "n2", "n2"] if site.slurm.hosts else [os.uname().nodename] * 4
+    assert said.stdout == f"{names} [6, 6, 6, 6]\n", said.stdout + said.stderr
+
+
+def test_who_waits_for_engines_hears_what_became_of_the_job(site):
+    """... and sees the end of what it printed."""
+    job, cluster = submitted(site.mpicluster("submit", "slurm", "-n", "2", "--time", "5m", "--wait"))
+    code = (
+        "import mpicluster, subprocess, threading, time\n"
+        f"rc = mpicluster.Client(cluster={cluster!r})\n"
+        f"threading.Timer(0.5, subprocess.run, [['scancel', {job!r}]]).start()\n"
+        "try:\n    rc.wait_for_engines(8, timeout=60)\nexcept mpicluster.ClusterStopped as e:\n    print(e)\n"
+    )
+    said = site.python(code)
+    assert f"Job {job} (slurm), which started it, is ended (it was cancelled)." in said.stdout, said.stdout + said.stderr
+    assert "The last lines of " in said.stdout
