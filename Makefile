@@ -64,8 +64,8 @@ test: $(VENV)/.dev ## run all tests, on Open MPI
 test-slurm: $(VENV)/.dev $(VENV_MPICH)/.dev ## start a Slurm on this machine, as root, with apt-get's packages, and run jobs in it, on both MPIs
 	$(VENV)/bin/python -m pytest tests/slurm $(PYTEST_ARGS)
 
-# what starts no MPI is the same on both; of the array API's functions, one by one, Open MPI has been asked
-MPI_TESTS := tests/array tests/cluster tests/docs/test_guide.py tests/engine tests/examples tests/linalg tests/live
+# what starts no MPI is the same on both; of the array API's functions, one by one, and of what users' scripts do, Open MPI has been asked
+MPI_TESTS := tests/array tests/cluster tests/engine tests/linalg tests/live
 test-mpich: $(VENV_MPICH)/.dev ## run the tests that need MPI once more, on MPICH
 	$(VENV_MPICH)/bin/python -m pytest $(MPI_TESTS) --ignore tests/array/test_standard.py $(PYTEST_ARGS)
 

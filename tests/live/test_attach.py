@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mpicluster
-from mpicluster.errors import EngineError
+from mpicluster.errors import TargetError
 
 TIMEOUT = 60
 
@@ -133,7 +133,7 @@ def test_a_world_that_cannot_heal_is_lost_alone(attached):
     os.kill(pids[2], signal.SIGKILL)
     until(lambda: rc.ids == [0, 1], "its world is gone")
     assert rc[:].spmd_sync(lambda comm: comm.allreduce(1)) == [2, 2]
-    with pytest.raises(EngineError):
+    with pytest.raises(TargetError, match="no engine 3"):
         rc[[3]].apply_sync(where)
 
 
