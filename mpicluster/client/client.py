@@ -837,6 +837,8 @@ class Client(Jobs, Remembering):
 
 def _close(connection: Connection, tunnel: Tunnel | None) -> None:
     """A client is closed, or gone."""
+    if tunnel is not None and connection.away:
+        tunnel.close()  # there is nobody to say goodbye to; and it may be connecting
     connection.close()
     if tunnel is not None:
         tunnel.close()

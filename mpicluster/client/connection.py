@@ -203,6 +203,11 @@ class Connection:
         return self._pid != os.getpid()
 
     @property
+    def away(self) -> bool:
+        """Whether it has dropped, and not come back yet."""
+        return self._away
+
+    @property
     def in_listener(self) -> bool:
         """Whether the caller is the listening thread, which must never wait for an answer."""
         return threading.get_ident() == self._thread.ident

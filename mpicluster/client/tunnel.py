@@ -126,9 +126,9 @@ class Tunnel:
         return still_there(self.contact)
 
     def close(self) -> None:
-        """End ssh."""
+        """End ssh, also while it connects."""
+        self._closed = True
         with self._guard:
-            self._closed = True
             if self._session is not None:
                 self._session.end()
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -149,7 +149,7 @@ class Tunnel:
         self._session = session
         until = time.monotonic() + (_PATIENCE_WITH_PEOPLE if people else _PATIENCE)
         while f"{_LAST}\n" not in (said := session.said()):
-            if not session.is_running() or time.monotonic() > until:
+            if not session.is_running() or time.monotonic() > until or self._closed:
                 session.end()
                 words = session.complaint().strip() or f"it did not connect within {_PATIENCE:g} s"
                 raise _NotNow(f"ssh {self.server}: {words}")

@@ -7,7 +7,7 @@ leaves) comes in as an event through one of the methods below; `decide` then say
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any
 
 import msgspec
@@ -354,8 +354,7 @@ class Scheduler:
 
     def _submit(self, client: ClientRecord, message: m.Submit, now: float) -> None:
         _check_submit(message)
-        there = message.targets is not None and self.engines.keys() >= set(message.targets)
-        if message.collective and there and self.worlds.common(message.targets or (), self.engines) is None:
+        if message.collective and not self._can_meet(message.targets or ()):
             raise ProtocolError("what engines do together is done by engines of one MPI world")
         count = len(message.data) if message.targets is None else 1
         if any(task in client.parts for task in range(message.first, message.first + count)):
@@ -403,6 +402,11 @@ class Scheduler:
         if not gang or world is None or key not in world.gangs or not world.survives or world.healing:
             return False
         return all(p.job.told is not None for i in key for p in self.engines[i].parts.values())
+
+    def _can_meet(self, targets: Sequence[int]) -> bool:
+        """Whether these engines are of one world, as far as they are there."""
+        there = [i for i in targets if i in self.engines]
+        return not there or self.worlds.common(there, self.engines) is not None
 
     def _queue(self, job: Job, parts: list[Part]) -> None:
         if self.balancer.has_taker(job.allowed):

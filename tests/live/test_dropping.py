@@ -183,7 +183,7 @@ def test_what_ends_meanwhile_is_told(far, road, gate):
     result = far[:].apply_async(gate.pass_through)
     road.open = False
     road.cut()
-    until(lambda: far._connection._away, "it has noticed")
+    until(lambda: far._connection.away, "it has noticed")
     later = far[:].apply_async(tell, 3)
     with pytest.raises(TimeoutError):
         later.get(timeout=0.1)
@@ -200,7 +200,7 @@ def test_a_client_that_is_closed_while_it_is_away(rc4, road):
     client = mpicluster.Client(contact)
     road.open = False
     road.cut()
-    until(lambda: client._connection._away, "it has noticed")
+    until(lambda: client._connection.away, "it has noticed")
     begin = time.monotonic()
     client.close()
     assert time.monotonic() - begin < 10
@@ -218,7 +218,7 @@ def test_the_cluster_ends_while_it_is_away(fresh):
         patch.setattr("mpicluster.config.AWAY_WITHIN", 2.0)
         road.open = False
         road.cut()
-        until(lambda: far._connection._away, "it has noticed")
+        until(lambda: far._connection.away, "it has noticed")
         rc.shutdown()
         with pytest.raises(ClusterStopped, match="could not be had again within 2 s"):
             result.get(timeout=TIMEOUT)
