@@ -146,7 +146,7 @@ class Connection:
         """A socket with all that it takes to connect to that address."""
         s = self._context.socket(zmq.DEALER)
         s.setsockopt(zmq.IDENTITY, identity)
-        s.setsockopt(zmq.RECONNECT_IVL, -1)  # a lost connection may have lost messages: that is an error, not a pause
+        s.setsockopt(zmq.RECONNECT_IVL, self._reconnect)
         s.sndhwm = s.rcvhwm = 0
         if address.startswith("tcp:"):
             contact = self._contact
@@ -372,6 +372,8 @@ class Connection:
     _away = False
     #: whether it may come back
     _lasting = False
+    #: milliseconds; -1 for never: a lost connection may have lost messages, which is an error, not a pause
+    _reconnect = -1
 
     def _name(self) -> str:
         """What the sockets are named for."""
