@@ -347,7 +347,8 @@ class Client(Jobs, Remembering):
             raise ClusterStopped(f"the cluster ended while waiting for its engines: {lost}{story_of_job(self.contact)}")
         if epoch > 0:
             reason = reason or "an engine was lost before this client connected"
-            raise EngineError(f"{reason}; {here} engines are left, {wanted} were asked for")
+            story = story_of_job(self.contact, seldom=True)
+            raise EngineError(f"{reason}; {here} engines are left, {wanted} were asked for{story}")
         raise TimeoutError(f"{here} of {wanted} engines are there after {timeout:g} s; see `mpicluster logs`")
 
     # -- work --------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ _TUNNEL = (
 )
 #: So long a batch system may take to see that a job has ended.
 _JOB_ENDS_WITHIN = 10.0
+_JOB_IS_ENDING = 2.0
 _FOLDERS = "clusters are found by profile= (a plain word) below $MPICLUSTER_STATE_DIR, or by their contact file: Client('path')"
 #: What IPython Parallel's client takes and this one does not, and what to do instead.
 _REFUSED = {
@@ -167,8 +168,11 @@ class _Expected:
         return f"\n{said} Client(..., timeout=600) waits for it."
 
 
-def story_of_job(contact: Contact) -> str:
-    """Of a cluster that has ended: how the job is that started it, if one did, and the end of what it printed; as a paragraph."""
+def story_of_job(contact: Contact, *, seldom: bool = False) -> str:
+    """Of a cluster that has ended: how the job is that started it, if one did, and the end of what it printed; as a paragraph.
+
+    ``seldom``: the cluster may go on. Then it is not waited for long, and nothing is said of a job that goes on, too.
+    """
     if not (contact_file.profile_dir(contact.profile) / "jobs").is_dir():
         return ""
     from mpicluster.batch.jobs import Watch, records
@@ -176,7 +180,9 @@ def story_of_job(contact: Contact) -> str:
     record = next((r for r in records(contact.profile) if r.cluster == contact.cluster and not r.attaches), None)
     if record is None:
         return ""
-    watch, until = Watch(record), time.monotonic() + _JOB_ENDS_WITHIN
-    while (status := watch.status()).state not in ("ended", "failed") and time.monotonic() < until:
-        time.sleep(0.1)  # its system needs a moment to see it
+    watch, until = Watch(record), time.monotonic() + (_JOB_IS_ENDING if seldom else _JOB_ENDS_WITHIN)
+    while (status := watch.status(fresh=seldom)).state not in ("ended", "failed") and time.monotonic() < until:
+        time.sleep(0.3 if seldom else 0.1)  # its system needs a moment to see it
+    if seldom and status.state not in ("ended", "failed"):
+        return ""
     return f"\nJob {record.job} ({record.system}), which started it, is {status}.\n{record.story()}"

@@ -34,8 +34,8 @@ class LastingConnection(Connection):
     """
 
     _lasting = True
-    # an hour, since this is done here; with -1 libzmq ends a connection's pipe at once, and aborts the process if a message of two frames is
-    # being taken from it (`!_more`, src/fq.cpp)
+    # an hour, since this is done here; with -1 libzmq ends a pipe at once, and aborts the process if a message of two frames is being taken
+    # from it (`!_more`, src/fq.cpp)
     _reconnect = 3_600_000
 
     def __init__(

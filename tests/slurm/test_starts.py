@@ -158,7 +158,7 @@ def test_who_waits_for_engines_hears_what_became_of_the_job(site):
         "import mpicluster, subprocess, threading, time\n"
         f"rc = mpicluster.Client(cluster={cluster!r})\n"
         f"threading.Timer(0.5, subprocess.run, [['scancel', {job!r}]]).start()\n"
-        "try:\n    rc.wait_for_engines(8, timeout=60)\nexcept mpicluster.ClusterStopped as e:\n    print(e)\n"
+        "try:\n    rc.wait_for_engines(8, timeout=60)\nexcept mpicluster.errors.ClusterError as e:\n    print(e)\n"
     )
     said = site.python(code)
     assert f"Job {job} (slurm), which started it, is ended (it was cancelled)." in said.stdout, said.stdout + said.stderr
