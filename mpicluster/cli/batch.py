@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["cancel", "jobs", "run", "script", "submit"]
 
+#: Jobs that a batch system is asked after at the same time.
+_ASKED_AT_ONCE = 8
 _SCRIPT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
@@ -239,18 +241,24 @@ def _await_engines(record: Record) -> None:
 def jobs(profile: str, as_json: bool) -> None:
     """List the jobs that were submitted, and how they are."""
     import json
+    from concurrent.futures import ThreadPoolExecutor
 
     from mpicluster.batch.jobs import records
     from mpicluster.batch.system import Unknown
     from mpicluster.cluster import words
 
-    rows = []
-    for record in records(profile):
+    def ask(record: Record) -> tuple[str, str]:
         try:
             status = record.status()
-            state, reason = status.state, status.reason
         except Unknown as e:
-            state, reason = "unknown", str(e).splitlines()[0]
+            return "unknown", str(e).splitlines()[0]
+        return status.state, status.reason
+
+    known = records(profile)
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # a slow system is waited for once, not once for each job
+        answers = list(pool.map(ask, known))
+    rows = []
+    for record, (state, reason) in zip(known, answers, strict=True):
         rows.append({
             "job": record.job,
             "system": record.system,

@@ -83,7 +83,10 @@ host_option: Callable[[Any], Any] = click.option(
     help="Hosts, with engines for each, or mpiexec's host file; reached by ssh.  [default: here]",
 )
 interface_option: Callable[[Any], Any] = click.option(
-    "--interface", default=None, metavar="NAME", help="Network interface of the hub by which it is reached.  [default: all, tried in turn]"
+    "--interface",
+    default=None,
+    metavar="NAME",
+    help="Network interface of the hub by which it is reached.  [default: $MPICLUSTER_INTERFACE, or all, tried in turn]",
 )
 #: Signals after which a command comes to its end: of a person's, and of batch systems before they kill.
 last_words = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

@@ -86,7 +86,8 @@ class Cluster:
     hosts
         where engines run, and how many on each: ``"a:2,b:2"``, which mpiexec reaches by ssh; or the path of its host file.
     interface
-        the network interface, of the host of rank 0, by which it is reached; by default the first that answers.
+        the network interface, of the host of rank 0, by which it is reached; by default ``$MPICLUSTER_INTERFACE`` there, or the first that
+        answers.
     launcher
         ``"slurm"``, ``"pbs"``, ``"lsf"``, ``"sge"``, ``"htcondor"`` or ``"local"``: engines are a job of that batch system, and ``timeout``
         counts from its begin. With it, as `mpicluster submit` has them: ``nodes``, ``time`` (``"1:30:00"``), ``partition``, ``account``,

@@ -43,7 +43,11 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)  # the engines' end is the hub's
     orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    hosts = host_addresses(orders.interface)
+    try:
+        hosts = host_addresses(orders.interface or os.environ.get("MPICLUSTER_INTERFACE") or None)  # the second is the site's
+    except ValueError as e:
+        print(e, file=sys.stderr)
+        return 1
     _steady_allocator()
     run_dir = tempfile.mkdtemp(prefix="mpicluster-", dir=os.environ.get("XDG_RUNTIME_DIR") or None)
     scheduler = Scheduler(orders.cluster, orders.size, orders.scheme)

@@ -67,6 +67,25 @@ def test_start_says_when_and_why_the_cluster_ended(home):
     assert "Its logs:" in home.said()
 
 
+def test_one_interface_alone_is_published(home, monkeypatch):
+    """By an option, or, for all of a site, by a variable; one that is not there is said with those that are."""
+    child = start(home, "-n", "1", "--interface", "lo", "--cluster", "option")
+    monkeypatch.setenv("MPICLUSTER_INTERFACE", "lo")
+    other = home.spawn(sys.executable, "-m", "mpicluster", "start", "-n", "1", "--cluster", "variable")
+    home.eventually(lambda: len(home.contacts()) == 2, "both")
+    for contact in map(load, home.contacts()):
+        (address,) = contact.tcp
+        assert address.startswith("tcp://127.0.0.1:")
+    monkeypatch.setenv("MPICLUSTER_INTERFACE", "ib7")
+    failed = home.run("start", "-n", "1")
+    assert failed.returncode == 1
+    assert "there is no interface 'ib7' with an address" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    for one in (child, other):
+        one.terminate()
+        assert one.wait(30) == 0
+
+
 def test_a_daemon_is_listed_described_and_stopped(home):
     """A day in the life."""
     done = home.run("start", "-n", "2", "--daemonize", "--profile", "lab")
