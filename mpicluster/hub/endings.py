@@ -92,9 +92,9 @@ class Endings:
             engine.withdrawing.discard(seq)
             if part is not None:
                 if part.job.submit.collective:
-                    self._hub.abandon(part.job, part, m.ABORTED)
+                    self._hub.meetings.abandon(part.job, part, m.ABORTED)
                 if part.state is State.ENTERED:  # its door stood open, and others may be inside
-                    self._hub.failed_together(part.job, part)
+                    self._hub.meetings.failed(part.job, part)
                 if wanted and self._hub.may_return(part):
                     self._hub.give_back(part)
                 else:
@@ -128,8 +128,8 @@ class Endings:
         if part.state is State.WAITING:
             self._hub.end_part(part, m.ABORTED, b"")
         elif part.state is State.READY:
-            self._hub.abandon(part.job, part, m.ABORTED)
-            self._hub.turn_away(part, m.ABORTED)
+            self._hub.meetings.abandon(part.job, part, m.ABORTED)
+            self._hub.meetings.turn_away(part, m.ABORTED)
         elif part.state in (State.ASSIGNED, State.ENTERED) and part.engine in self._hub.engines:
             self._hub.out.append(Send(self._hub.engines[part.engine].control, m.Halt(part.seq)))
         else:
@@ -157,9 +157,9 @@ class Endings:
         if part is not None:
             job = part.job
             if job.submit.collective and part.state is not State.ENTERED:
-                self._hub.abandon(job, part)
+                self._hub.meetings.abandon(job, part)
             self._hub.end_part(part, message.outcome, message.why.encode())
-            self._hub.failed_together(job, part)
+            self._hub.meetings.failed(job, part)
         queued = list(engine.parts.values())
         self.withdraw(queued)
         for waiting in reversed(queued):
@@ -170,7 +170,7 @@ class Endings:
                 self._hub.give_back(waiting)
                 continue
             if waiting.job.submit.collective:
-                self._hub.abandon(waiting.job, waiting)
+                self._hub.meetings.abandon(waiting.job, waiting)
             self._hub.end_part(waiting, m.LOST, blocked(engine).encode())
         self._hub.balancer.update(engine)
         self._hub.end_impossible()

@@ -6,17 +6,17 @@ leaves) comes in as an event through one of the methods below; `decide` then say
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
 import msgspec
 
-from mpicluster.config import GROUPS_KEPT, HEAL_TIMEOUT, MAX_LOST
+from mpicluster.config import HEAL_TIMEOUT, MAX_LOST
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.balance import Balancer
 from mpicluster.hub.conditions import Conditions, Refused, Release
 from mpicluster.hub.endings import Endings, blocked
+from mpicluster.hub.meetings import Meetings
 from mpicluster.hub.notes import Ended, Note, Submitted, Wrote
 from mpicluster.hub.records import ClientRecord, EngineRecord, Job, Part, Send, State
 from mpicluster.hub.relay import Relay
@@ -27,9 +27,6 @@ __all__ = ["Scheduler"]
 
 #: The function of a map of so few tasks for each engine comes with each task: to have it forgotten costs more.
 _FEW = 2
-#: What runs code of the user's on several engines, which may wait for each other in MPI.
-_GANGS = frozenset({"spmd", "arrays"})
-_TOGETHER = frozenset({"apply", "execute"}) | _GANGS
 #: Numbers of tasks fit in 63 bits.
 _LAST_TASK = 2**63 - 1
 #: Numbers of engines fit in 31.
@@ -56,6 +53,7 @@ class Scheduler:
         self.balancer = Balancer(self.engines, scheme)
         self.conditions = Conditions()
         self.endings = Endings(self)
+        self.meetings = Meetings(self)
         self.relay = Relay(self)
         self.worlds = Worlds(expected)
         #: how often an engine was lost
@@ -66,7 +64,6 @@ class Scheduler:
         #: what the history is to remember, taken by whoever drives this after each turn
         self.notes: list[Note] = []
         self._last_job = 0
-        self._ready_jobs: list[Job] = []
         self._next_fn = 1
         self._decided_at = 0.0
         self.out: list[Send] = []
@@ -81,7 +78,7 @@ class Scheduler:
             m.Done: self._done,
             m.Dones: self._dones,
             m.Output: self._output,
-            m.Ready: self._ready,
+            m.Ready: self.meetings.ready,
             m.Withdrawn: self.endings.withdrawn,
             m.Stuck: self.endings.stuck,
             m.Healed: self._healed,
@@ -279,8 +276,8 @@ class Scheduler:
             if world.heal_started is not None and now - world.heal_started > HEAL_TIMEOUT:
                 self._end(f"engines {sorted(world.healing)} did not mend their MPI world within {HEAL_TIMEOUT:.0f} s")
         if self.ended is None:
-            if self._ready_jobs:
-                self._enter_ready()
+            if self.meetings.waiting:
+                self.meetings.open_doors()
             for engine, part in self.balancer.assignments():
                 self._assign(part, engine, now)
             for engine, parts in self.balancer.to_withdraw(now):
@@ -354,7 +351,7 @@ class Scheduler:
 
     def _submit(self, client: ClientRecord, message: m.Submit, now: float) -> None:
         _check_submit(message)
-        if message.collective and not self._can_meet(message.targets or ()):
+        if message.collective and not self.meetings.can(message.targets or ()):
             raise ProtocolError("what engines do together is done by engines of one MPI world")
         count = len(message.data) if message.targets is None else 1
         if any(task in client.parts for task in range(message.first, message.first + count)):
@@ -389,24 +386,10 @@ class Scheduler:
         if stuck:
             self._refuse(job.parts, blocked(stuck[0]))
             return
-        no_door = self._needs_no_door(job)
+        no_door = self.meetings.need_no_door(job)
         for part in job.parts:
             assert part.engine is not None
             self._assign(part, self.engines[part.engine], now, no_door)
-
-    def _needs_no_door(self, job: Job) -> bool:
-        """Whether the door of a gang need not be kept: its engines are idle, or about to be, have a communicator, and can be freed."""
-        key = tuple(job.submit.targets or ())
-        world = self.worlds.common(key, self.engines)
-        gang = job.submit.kind in _GANGS and job.submit.collective == "spmd"
-        if not gang or world is None or key not in world.gangs or not world.survives or world.healing:
-            return False
-        return all(p.job.told is not None for i in key for p in self.engines[i].parts.values())
-
-    def _can_meet(self, targets: Sequence[int]) -> bool:
-        """Whether these engines are of one world, as far as they are there."""
-        there = [i for i in targets if i in self.engines]
-        return not there or self.worlds.common(there, self.engines) is not None
 
     def _queue(self, job: Job, parts: list[Part]) -> None:
         if self.balancer.has_taker(job.allowed):
@@ -503,11 +486,11 @@ class Scheduler:
             return
         job = part.job
         if message.outcome != m.OK:
-            self.failed_together(job, part)
+            self.meetings.failed(job, part)
         job.answered = True
         job.metas.pop(engine.info.id, None)
         if job.submit.collective and not entered:
-            self.abandon(job, part)
+            self.meetings.abandon(job, part)
         result = m.Result(
             part.task,
             engine.info.id,
@@ -556,18 +539,6 @@ class Scheduler:
             self.out.append(Send(engine.control, m.Credit(part.seq, me, -1)))
         self.give_back(part)
         return True
-
-    def failed_together(self, job: Job, part: Part) -> None:
-        """One engine of several has failed, or is gone: the others may wait for it in MPI, or have had it tell their results."""
-        if job.submit.kind in _GANGS:  # its communicator is revoked, be it of one
-            for world in self.worlds:
-                world.gangs.discard(tuple(job.submit.targets or ()))
-        if len(job.parts) < 2 or job.submit.kind not in _TOGETHER:
-            return
-        why = f"engine {part.engine} has failed"
-        for other in job.parts:
-            if other is not part and other.state in (State.ASSIGNED, State.ENTERED) and other.engine in self.engines:
-                self.out.append(Send(self.engines[other.engine].control, m.Free(other.seq, why)))
 
     def _revoked(self, engine: EngineRecord, message: m.Done) -> None:
         """The user's communicator was revoked, to free who waited in it: all make a new one."""
@@ -640,9 +611,9 @@ class Scheduler:
     def _part_lost(self, part: Part, why: str, *, was_running: bool) -> None:
         if not part.balanced:
             if part.job.submit.collective:
-                self.abandon(part.job, part)
+                self.meetings.abandon(part.job, part)
             self.end_part(part, m.LOST, why.encode())
-            self.failed_together(part.job, part)
+            self.meetings.failed(part.job, part)
             return
         part.lost += was_running
         if part.lost >= MAX_LOST or not self.may_return(part):
@@ -666,65 +637,7 @@ class Scheduler:
             self.tell(part.job.client, m.Credit(part.task, -1, 0))
         self.balancer.add([part], first=True)
 
-    # -- collectives -------------------------------------------------------------------------------------------------
-
-    def _ready(self, engine: EngineRecord, message: m.Ready, now: float) -> None:
-        part = engine.parts.get(message.seq)
-        if part is None:
-            return
-        job = part.job
-        part.to("ready")
-        if job.abandoned or not job.submit.collective:
-            self.turn_away(part, m.ABANDONED)
-            return
-        job.metas[engine.info.id] = message.meta
-        if len(job.metas) == len(job.parts):
-            self._ready_jobs.append(job)
-
-    def _enter_ready(self) -> None:
-        """Open the doors, except those of worlds that are being mended."""
-        waiting = []
-        for job in self._ready_jobs:
-            if job.abandoned:
-                continue
-            world = self.worlds.common((p.engine for p in job.parts if p.engine is not None), self.engines)
-            assert world is not None
-            if world.healing:
-                waiting.append(job)
-                continue
-            metas = _runs(job.metas[p.engine] for p in job.parts if p.engine is not None)
-            key = tuple(job.submit.targets or ())
-            gang = job.submit.kind in _GANGS
-            known = world.gangs if gang else world.groups
-            fresh = key not in known
-            keep = not fresh or len(known) < GROUPS_KEPT
-            if keep:
-                known.add(key)
-            for part in job.parts:
-                assert part.engine is not None
-                part.to("enter")
-                self.out.append(Send(self.engines[part.engine].main, m.Enter(part.seq, world.epoch, metas, keep, fresh)))
-            job.metas.clear()
-        self._ready_jobs = waiting
-
-    def abandon(self, job: Job, cause: Part, outcome: int = m.ABANDONED) -> None:
-        """A target will not come: let the others go that stand at the door."""
-        if job.abandoned:
-            return
-        job.abandoned = True
-        for part in job.parts:
-            if part is not cause and part.state is State.READY:
-                self.turn_away(part, outcome)
-
-    def turn_away(self, part: Part, outcome: int) -> None:
-        """Let a part go that stands at the door of a collective, which will not happen."""
-        assert part.engine is not None
-        engine = self.engines.get(part.engine)
-        if engine is not None:
-            engine.release(part.seq)
-            self.out.append(Send(engine.main, m.Abandon(part.seq)))
-            self.balancer.update(engine)
-        self.end_part(part, outcome, b"")
+    # -- the world is mended ----------------------------------------------------------------------------------------
 
     def _healed(self, engine: EngineRecord, message: m.Healed, now: float) -> None:
         if engine.info.id not in message.engines:
@@ -754,12 +667,7 @@ class Scheduler:
             for task, parts in client.parts.items():
                 assert parts
                 assert all(p.state is not State.ENDED and p.task == task for p in parts)
-        assert all(part.state is State.READY for job in self._ready_jobs if not job.abandoned for part in job.parts)
-
-
-def _runs(metas: Iterable[bytes]) -> list[tuple[int, bytes]]:
-    """Runs of equal ones: as many as there are engines would make a message of a square's size."""
-    return [(sum(1 for _ in run), meta) for meta, run in itertools.groupby(metas)]
+        assert all(part.state is State.READY for job in self.meetings.waiting if not job.abandoned for part in job.parts)
 
 
 def _check_submit(message: m.Submit) -> None:

@@ -605,7 +605,7 @@ class Cluster:
         assert s.endings._unwanted == {}
         assert len(s.conditions._dependencies) == 0
         assert not s.conditions._ended
-        assert s._ready_jobs == []
+        assert s.meetings.waiting == []
         assert not s.healing
         assert s.balancer.waiting == 0
         for engine in s.engines.values():

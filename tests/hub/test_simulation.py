@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simulator import GANGS, Cluster, submit
 
 from mpicluster.errors import ProtocolError
-from mpicluster.hub import scheduler
+from mpicluster.hub import meetings
 from mpicluster.hub.scheduler import Scheduler
 from mpicluster.wire import messages as m
 
@@ -82,7 +82,7 @@ def live(rng, cluster, actions):
 def few_groups():
     """So few communicators are kept that a simulation uses them up."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scheduler, "GROUPS_KEPT", 2)
+        patch.setattr(meetings, "GROUPS_KEPT", 2)
         yield
 
 
