@@ -29,12 +29,11 @@ from mpicluster.client.ledger import Pending
 from mpicluster.client.reply import Reply
 from mpicluster.client.result import AsyncResult
 from mpicluster.client.screen import activate_first
+from mpicluster.client.transfers import Transfers
 from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
 from mpicluster.errors import ClosedError, ClusterError, ClusterStopped, EngineError, NoCluster, NoEnginesRegistered, SerializationError
 from mpicluster.ids import Targets, select
-from mpicluster.serial.bulk import Incoming, Outgoing
 from mpicluster.serial.payload import Buffer
-from mpicluster.serial.ring import Reader, Ring
 from mpicluster.wire import frames
 from mpicluster.wire import messages as m
 from mpicluster.wire.contact import Contact
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 _log = logging.getLogger(__name__)
-#: A payload that does not move for so long is not waited for at the end: one that nobody has asked for, and one that is on its way.
-_UNASKED, _STALLED = 1.0, 10.0
 #: How long a thread waits before it looks whether it was interrupted.
 _LOOK_UP = 0.5
 
@@ -114,13 +111,7 @@ class Client(Jobs, Remembering):
         self._lost: str | None = None
         self._kind: type[Exception] = ClusterStopped
         self._loss_reason = ""
-        #: held while a chunk has been counted as sent and is not yet
-        self._handing_out = threading.Lock()
-        self._uploads: dict[int, tuple[int, Sequence[Buffer], Outgoing]] = {}
-        self._downloads: dict[tuple[int, int], tuple[m.Result, Incoming]] = {}
-        #: shared memory through which chunks go to engines of this host, and that of engines; the listening thread's
-        self._ring = Ring.make() if not self.contact.through else None  # what is in it cannot be said again
-        self._readers: dict[bytes, Reader | None] = {}
+        self._transfers = Transfers(self._guard, shares=not self.contact.through)  # what is in shared memory cannot be said again
         self._questions: dict[int, Future[Any]] = {}
         #: those that may have operations on arrays to be sent, before anything else is
         self._senders: weakref.WeakSet[Sender] = weakref.WeakSet()
@@ -128,13 +119,12 @@ class Client(Jobs, Remembering):
         self._next_task = 1
         self._next_question = 1
         self._callbacks: ThreadPoolExecutor | None = None
-        place = m.RingPlace(*self._ring.place) if self._ring is not None else None
         if self.contact.through:
             from mpicluster.client.tunnel import connect_through
 
             self._connection: Connection = connect_through(self._tunnel, self.contact, self._on_message, self._on_lost)
         else:
-            self._connection = Connection(self.contact, self._on_message, self._on_lost, place)
+            self._connection = Connection(self.contact, self._on_message, self._on_lost, self._transfers.place)
         #: what its tasks' ids begin with
         self.id = self._connection.name
         self._closer = weakref.finalize(self, _close, self._connection, self._tunnel)
@@ -401,7 +391,7 @@ class Client(Jobs, Remembering):
                 self._pending.add_run(first, count, result, first_slot)
             result._number(first_slot, first, answering)
             if buffers:
-                self._uploads[first] = (-1, buffers, Outgoing(buffers))
+                self._transfers.offer(first, buffers)
         message = m.Submit(first, kind, targets, list(allowed), fn, data, bulk, sizes, collective, retries, terms)
         if feed is not None:
             feed.put(Batch(first, count, frames.pack([message])))
@@ -411,7 +401,7 @@ class Client(Jobs, Remembering):
         except (ClosedError, ClusterStopped, SerializationError):
             with self._guard:
                 self._pending.remove_run(first, count)
-                self._uploads.pop(first, None)
+                self._transfers.take_back(first)
             raise
 
     def _feeds(self) -> list[Feed]:
@@ -588,30 +578,15 @@ class Client(Jobs, Remembering):
         Waits for large data that are on their way, as long as they move; calls whose data no engine has asked for are dropped.
         """
         self._flush_feeds()
-        self._finish_uploads()
+        if not (self._connection.inherited or self._connection.in_listener):
+            self._transfers.finish(lambda: self._lost is not None)
         self._end("this client was closed", ClosedError)
         self._closer()
-        self._ring, self._readers = None, {}
+        self._transfers.release()
         with self._guard:
             callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
             callbacks.shutdown(wait=False)
-
-    def _finish_uploads(self) -> None:
-        """Wait until all that was asked for is sent; no longer than `_UNASKED` or `_STALLED` without progress."""
-        if self._connection.inherited or self._connection.in_listener:
-            return
-        before, stalls_at = -1, math.inf
-        while self._lost is None:
-            with self._handing_out, self._guard:  # what is counted as sent is sent
-                under_way = [outgoing for _, _, outgoing in self._uploads.values() if not outgoing.complete]
-                position = sum(outgoing.position for _, _, outgoing in self._uploads.values())
-            if not under_way or time.monotonic() >= stalls_at:
-                return
-            if position != before:
-                moving = any(outgoing.position or outgoing.credit for outgoing in under_way)
-                before, stalls_at = position, time.monotonic() + (_STALLED if moving else _UNASKED)
-            time.sleep(0.002)
 
     # -- in IPython --------------------------------------------------------------------------------------------------
 
@@ -666,7 +641,7 @@ class Client(Jobs, Remembering):
         if type(message) is m.Written:
             self._on_written(message)
             return True
-        if type(message) is not m.Result or message.sizes or self._downloads:
+        if type(message) is not m.Result or message.sizes or self._transfers.receiving:
             return False
         pending = self._pending.get(message.task)
         if pending is not None:
@@ -684,9 +659,11 @@ class Client(Jobs, Remembering):
         elif kind is m.Written:
             self._on_written(message)  # type: ignore[arg-type]
         elif kind is m.Chunk:
-            self._on_chunk(message, frame)  # type: ignore[arg-type]
+            whole = self._transfers.receive(message, frame, self._connection)  # type: ignore[arg-type]
+            if whole is not None:
+                self._deliver(*whole)
         elif kind is m.Credit:
-            self._on_credit(message)  # type: ignore[arg-type]
+            self._transfers.send(message, self._connection)  # type: ignore[arg-type]
         elif isinstance(message, m.Engines | m.Welcome):
             with self._changed:
                 if isinstance(message, m.Welcome):
@@ -720,19 +697,11 @@ class Client(Jobs, Remembering):
 
     def _on_result(self, message: m.Result) -> None:
         if message.sizes and message.outcome in (m.OK, m.FAILED):
-            try:
-                incoming = Incoming(message.sizes)
-            except (MemoryError, ValueError) as e:
-                self._connection.say([m.Credit(message.task, message.engine, -1)])
-                why = f"no memory here for a result of {sum(message.sizes)} bytes: {e}".encode()
-                message = m.Result(message.task, message.engine, m.LOST, why, [], message.started, message.completed)
-                self._deliver(message, ())
-                return
-            self._downloads[message.task, message.engine] = (message, incoming)
-            shared = message.ring is not None and self._reader(message.ring) is not None
-            self._connection.say([m.Credit(message.task, message.engine, incoming.more(), int(shared))])
+            instead = self._transfers.expect(message, self._connection)
+            if instead is not None:
+                self._deliver(instead, ())
             return
-        self._downloads.pop((message.task, message.engine), None)
+        self._transfers.end(message)
         self._deliver(message, ())
 
     def _on_written(self, message: m.Written) -> None:
@@ -758,63 +727,11 @@ class Client(Jobs, Remembering):
                 slots.pop(message.engine, None)
             if isinstance(slots, int) or not slots:
                 self._pending.remove(message.task)
-                self._uploads.pop(message.task, None)
-                for key in [k for k in self._downloads if k[0] == message.task]:
-                    del self._downloads[key]  # of an engine that died while it sent
-
-    def _on_chunk(self, message: m.Chunk, frame: Any) -> None:
-        download = self._downloads.get((message.name, message.engine))
-        if download is None:
-            return
-        result, incoming = download
-        if frame is not None:
-            incoming.write(message.offset, frame)
-        elif result.ring is not None and (reader := self._reader(result.ring)) is not None:
-            incoming.write(message.offset, reader.view(message.slot, message.nbytes))
-            reader.release(message.slot, message.use)
-        if incoming.complete:
-            self._downloads.pop((message.name, message.engine), None)
-            self._deliver(result, incoming.buffers)
-            return
-        more = incoming.more()
-        if more:
-            self._connection.say([m.Credit(message.name, message.engine, more, int(frame is None))])
-
-    def _reader(self, place: m.RingPlace) -> Reader | None:
-        """The ring of an engine; None where it cannot be opened."""
-        if self.contact.through:
-            return None
-        if place.token not in self._readers:
-            try:
-                self._readers[place.token] = Reader(place.pid, place.fd, place.token)
-            except (OSError, ValueError):
-                self._readers[place.token] = None  # another host, or another container
-        return self._readers[place.token]
-
-    def _on_credit(self, message: m.Credit) -> None:
-        upload = self._uploads.get(message.name)
-        if upload is None:
-            return
-        engine, buffers, outgoing = upload
-        if engine != message.engine:  # the first, or another engine than before
-            outgoing = outgoing if engine == -1 else Outgoing(buffers)
-            self._uploads[message.name] = (message.engine, buffers, outgoing)
-        outgoing.credit += message.nbytes
-        if message.ring and self._ring is not None:
-            uploads = self._uploads
-            self._ring.reclaim(lambda owner: uploads.get(owner[0], (None,))[0] != owner[1])
-        with self._handing_out:
-            while (chunk := outgoing.next_chunk()) is not None:
-                offset, view = chunk
-                place = self._ring.put(view, (message.name, message.engine)) if message.ring and self._ring is not None else None
-                if place is None:
-                    self._connection.say([m.Chunk(message.name, message.engine, offset)], view)
-                else:
-                    self._connection.say([m.Chunk(message.name, message.engine, offset, *place, view.nbytes)])
+                self._transfers.forget(message.task)
 
     def _on_lost(self, reason: str) -> None:
         self._end(reason, ClusterStopped)
-        self._ring, self._readers = None, {}
+        self._transfers.release()
 
     def _end(self, reason: str, kind: type[Exception]) -> None:
         """No more answers will come: everything that waits fails."""
@@ -824,8 +741,7 @@ class Client(Jobs, Remembering):
             results = self._pending.results() + [r for r in self._recalls.values() if isinstance(r, AsyncResult)]
             self._pending.clear()
             self._recalls.clear()
-            self._uploads.clear()
-            self._downloads.clear()
+            self._transfers.clear()
             questions = list(self._questions.values())
             self._questions.clear()
             self._engines, self._ids = {}, []
