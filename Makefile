@@ -85,10 +85,16 @@ docs: $(VENV)/.dev ## build the documentation, in build/site; a warning is an er
 
 # the tests on the two MPIs at the same time: either leaves cores idle while it waits for processes to start and end
 check: lint types docs ## all of these: what must pass before a change goes in
-	$(MAKE) --jobs=2 --output-sync=line test test-mpich-and-slurm
+	$(MAKE) --jobs=2 --output-sync=line test-with-mpi test-the-rest
 
-.PHONY: test-mpich-and-slurm
-test-mpich-and-slurm: test-mpich
+# two halves that take equally long
+NO_MPI_TESTS := tests/batch tests/hub tests/serial tests/wire tests/test_buffers.py tests/test_layers.py tests/test_names.py
+.PHONY: test-with-mpi test-the-rest
+test-with-mpi: $(VENV)/.dev
+	$(ROOT_MAY) $(VENV)/bin/python -m pytest $(addprefix --ignore ,tests/slurm $(NO_MPI_TESTS)) $(PYTEST_ARGS)
+
+test-the-rest: test-mpich $(VENV)/.dev
+	$(VENV)/bin/python -m pytest $(NO_MPI_TESTS) $(PYTEST_ARGS)
 	$(MAKE) test-slurm
 
 bench: $(VENV_BENCH)/.bench ## measure this and the others side by side; results go to benchmarks/results

@@ -15,7 +15,7 @@ import msgspec
 
 from mpicluster.batch import request as asked
 from mpicluster.batch.request import Request
-from mpicluster.batch.system import OVER, Job, Status, System, Unknown
+from mpicluster.batch.system import ENDED, OVER, Job, Status, System, Unknown
 from mpicluster.batch.systems import system
 from mpicluster.batch.template import template
 from mpicluster.errors import LaunchError
@@ -55,6 +55,8 @@ class Record(msgspec.Struct, kw_only=True):
     host: str
     #: the user's script and its arguments; none for engines alone
     command: list[str] = []
+    #: its system has taken a request to end it
+    cancelled: bool = False
     #: how it ended, once that was seen
     state: str = ""
     reason: str = ""
@@ -81,21 +83,35 @@ class Record(msgspec.Struct, kw_only=True):
             return Status(self.state, self.reason, self.code)
         if self.system == "local" and self.host != socket.gethostname():
             raise Unknown(f"it runs on {self.host}")
-        found = system(self.system).status(self.handle())
+        try:
+            found = system(self.system).status(self.handle())
+        except Unknown:
+            if not self.cancelled:
+                raise
+            found = Status(ENDED)  # some forget at once what never began
+        if found.state in OVER and self.cancelled:
+            found = Status(ENDED, "it was cancelled")
         if found.state in OVER:
             self.state, self.reason, self.code = found
             _write(self)
         return found
 
     def cancel(self) -> None:
-        """Cancel it.
+        """Cancel it; if it is over, nothing happens.
 
         Raises
         ------
         LaunchError
             it could not be.
         """
+        try:
+            if self.status().state in OVER:
+                return
+        except Unknown:
+            pass
         system(self.system).cancel(self.handle())
+        self.cancelled = True
+        _write(self)
 
     def story(self, lines: int = _LAST_LINES) -> str:
         """The last lines of what it printed, as a paragraph of an error message."""

@@ -51,6 +51,10 @@ class GridEngine(System):
         found = re.fullmatch(r"(\d+)(?:\.\S+)?", text.strip().rpartition("\n")[2])
         return found[1] if found else None
 
+    def taken_all_the_same(self, text: str) -> str | None:
+        found = re.search(r"Your job (\d+) .* has been submitted", text)  # with a warning, qsub ends with 1
+        return found[1] if found else None
+
     def status(self, job: Job) -> Status:
         for line in self._ask(["qstat", "-u", "*"]).splitlines():
             fields = line.split()

@@ -107,7 +107,7 @@ class System(ABC):
             it was refused, or there is no such system here; in its words.
         """
         said = self._run(self.submission(path), cwd=cwd)
-        found = self.parse_submission(said.stdout) if said.code == 0 else None
+        found = self.parse_submission(said.stdout) if said.code == 0 else self.taken_all_the_same(said.stdout + said.stderr)
         if found is None:
             words = "\n    ".join((said.stderr.strip() or said.stdout.strip() or f"it ended with {said.code}").splitlines())
             raise LaunchError(f"{self.submitter} did not take the job:\n    {words}\nThe script is {path}.")
@@ -116,6 +116,10 @@ class System(ABC):
     def submission(self, path: Path) -> list[str]:
         """The command that submits a script."""
         return [self.submitter, str(path)]
+
+    def taken_all_the_same(self, text: str) -> str | None:
+        """The job's id, if the command failed, and yet says that it took the job."""
+        return None
 
     @abstractmethod
     def parse_submission(self, text: str) -> str | None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mpicluster.client.signals import leave_last_words_to
 from mpicluster.config import START_TIMEOUT
 from mpicluster.errors import NoCluster
 from mpicluster.wire import contact as contact_file
-from mpicluster.wire.contact import CONTACT, Contact
+from mpicluster.wire.contact import CONTACT, RUN, Contact
 
 if TYPE_CHECKING:
     from mpicluster.batch.jobs import Watch
@@ -69,6 +70,8 @@ def find_contact(contact: Any, profile: str, cluster: Any, timeout: float | None
         if contact is None:
             raise NoCluster(f"{cluster!r} does not run: start it first")
     if contact is None and cluster is None and profile == "default" and CONTACT in os.environ:
+        if os.environ.get(RUN, "").isdecimal():
+            leave_last_words_to(int(os.environ[RUN]))
         return _named(Path(os.environ[CONTACT]), START_TIMEOUT if timeout is None else timeout)
     return _find(profile, cluster, timeout) if contact is None else _as_contact(contact)
 

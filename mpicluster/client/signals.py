@@ -13,8 +13,10 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Deferred"]
+__all__ = ["LAST_WORDS", "Deferred", "leave_last_words_to"]
 
+#: What batch systems send before they kill.
+LAST_WORDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _SIGNALS = tuple(map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)))
 #: without their wrapping, which turns numbers into enums at nine times the cost of all else here
 _plain: Any = getattr(signal, "_signal", signal)
@@ -69,3 +71,21 @@ class Deferred:
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.descriptor)
+
+
+def leave_last_words_to(parent: int) -> None:
+    """Heed no such signal while that process is the parent, who hears it too and passes it on as Ctrl-C; afterwards it ends this one.
+
+    Many systems send it to every process of a job. What the user's code has set stays; nothing is done outside the main thread.
+    """
+    if os.getppid() != parent or threading.get_ident() != threading.main_thread().ident:
+        return
+
+    def heard(number: int, _frame: FrameType | None) -> None:
+        if os.getppid() != parent:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    for number in LAST_WORDS:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, heard)

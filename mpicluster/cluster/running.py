@@ -10,16 +10,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
+from mpicluster.client.signals import LAST_WORDS
 from mpicluster.cluster.cluster import Cluster
 from mpicluster.errors import ClusterError
 from mpicluster.launch import mpi as launch_mpi
 from mpicluster.launch.process import Child
-from mpicluster.wire.contact import CONTACT, find, profile_dir
+from mpicluster.wire.contact import CONTACT, RUN, find, profile_dir
 
 __all__ = ["Beside", "Script", "run"]
 
-#: Signals after which a script has to end.
-_LAST_WORDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"))
 #: So long a script may take between SIGTERM and SIGKILL, seconds.
 _PATIENCE = 5.0
 
@@ -29,7 +28,8 @@ class Script:
 
     def __init__(self, command: Sequence[str], *, profile: str, cluster: str, grace: float) -> None:
         contact = profile_dir(profile, create=True) / f"{cluster}.json"
-        environment = {**launch_mpi.clean_environment(os.environ), CONTACT: str(contact), "PYTHONUNBUFFERED": "1"}
+        ours = {CONTACT: str(contact), RUN: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+        environment = {**launch_mpi.clean_environment(os.environ), **ours}
         self._grace = grace
         self._child = Child([sys.executable, *command], env=environment)
         self._told = False
@@ -53,7 +53,7 @@ class Script:
 @contextlib.contextmanager
 def _heeding(script: Script) -> Iterator[None]:
     """Signals are for the script. Ctrl-C at a terminal reaches it by itself."""
-    before = {number: signal.signal(number, script.tell) for number in _LAST_WORDS}
+    before = {number: signal.signal(number, script.tell) for number in LAST_WORDS}
     before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -87,7 +87,7 @@ class Beside:
         self._script = Script(command, profile=profile, cluster=cluster, grace=grace)
         self._profile, self._cluster = profile, cluster
         self._code = 0
-        for number in _LAST_WORDS:
+        for number in LAST_WORDS:
             signal.signal(number, self._script.tell)
         self._thread = threading.Thread(target=self._run, name="mpicluster-script", daemon=True)
         self._thread.start()

@@ -15,6 +15,7 @@ from mpicluster.errors import NoCluster
 
 __all__ = [
     "CONTACT",
+    "RUN",
     "Contact",
     "contacts",
     "find",
@@ -31,6 +32,8 @@ __all__ = [
 
 #: Names the contact file of the cluster that is meant where none is: `mpicluster run` sets it.
 CONTACT = "MPICLUSTER_CONTACT"
+#: ... and the process that has started it
+RUN = "MPICLUSTER_RUN"
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):

@@ -1,7 +1,8 @@
 """Stands in for the commands of a batch system: called as one of them, it behaves as its manual says.
 
 Jobs are folders of ``$STANDIN``. A job waits while there is a file ``hold``; then its script runs, here, with what the system would
-have set. ``refuse`` (a text) has submissions refused, ``slow`` (seconds) has answers come late, ``forgotten`` has no job known.
+have set. ``refuse`` (a text) has submissions refused, ``warn`` (a text) has Grid Engine take them and end as if it had not, ``slow``
+(seconds) has answers come late, ``forgotten`` has no job known.
 """
 
 from __future__ import annotations
@@ -131,7 +132,12 @@ def sge():
         count = next(line.split()[-1] for line in text.splitlines() if line.startswith("#$ -pe "))
         hosts = ROOT / "hosts"
         hosts.write_text(f"localhost {count} all.q@localhost UNDEFINED\n")
-        print(submit(text, lambda n, _: {"JOB_ID": str(n), "NSLOTS": count, "PE_HOSTFILE": str(hosts)}))
+        number = submit(text, lambda n, _: {"JOB_ID": str(n), "NSLOTS": count, "PE_HOSTFILE": str(hosts)})
+        if (ROOT / "warn").exists():
+            fail(
+                f'Unable to run job: warning: {(ROOT / "warn").read_text()}\nYour job {number} ("mpicluster") has been submitted\nExiting.'
+            )
+        print(number)
     elif NAME == "qstat":
         print("job-ID  prior   name       user         state submit/start at     queue   slots ja-task-ID\n" + "-" * 60)
         for path in ROOT.glob("job-*"):
@@ -143,7 +149,9 @@ def sge():
                 )
     elif NAME == "qacct":
         folder, state, code = job(ARGS[-1])
-        if folder is None or state not in ("over", "cancelled"):
+        if (
+            folder is None or state not in ("over", "cancelled") or not (folder / "running").exists()
+        ):  # there is no word of what never began
             fail(f"error: job id {ARGS[-1]} not found")
         failed = "100 : assumedly after job" if state == "cancelled" else "0"
         print(f"{'=' * 62}\nfailed       {failed}\nexit_status  {'143' if state == 'cancelled' else code}")

@@ -137,6 +137,17 @@ def test_a_submission_that_is_refused(site):
     assert jobs.records("default") == []
 
 
+def test_a_submission_that_is_taken_with_a_warning(site):
+    """As Grid Engine says it: an error in all but its last words."""
+    if site.name != "sge":
+        return
+    (site.path / "warn").write_text("root's job is not allowed to run in any queue")
+    record = site.submit()
+    become(record, RUNNING)
+    site.end()
+    become(record, ENDED)
+
+
 def test_a_system_that_is_not_here(site, monkeypatch):
     if site.name == "local":
         return

@@ -13,7 +13,7 @@
 #$ -j y
 #$ -cwd
 #$ -S /bin/bash
-# SIGUSR1, a minute before the end where the site sets it so, is made SIGTERM: then a script gets KeyboardInterrupt
+# SIGUSR2 comes before SIGKILL, as long before as the queue's `notify` says: then a script gets KeyboardInterrupt
 #$ -notify
 # a job that is begun anew would find the traces of its first life
 #$ -r n
