@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mpicluster import Client, RemoteError
-from mpicluster.client import client as client_module
+from mpicluster.client.transfers import Ring, Transfers
 
 TIMEOUT = 30
 DTYPES = ["?", "i1", "u8", ">i4", "f2", "f4", ">f8", "c8", "M8[ns]", "m8[s]", "S4", "U4", "O", "V3", "i4,f8"]
@@ -135,9 +135,9 @@ def test_a_client_killed_while_it_receives_costs_nobody_a_thing(rc4):
     script = f"""
 import mpicluster, numpy as np, os, signal, threading
 rc = mpicluster.Client(profile={rc4.contact.profile!r})
-def stop(download=rc._on_chunk):
+def stop():
     os.kill(os.getpid(), signal.SIGKILL)
-rc._on_chunk = lambda message, frame: stop()
+rc._transfers.receive = lambda message, frame, connection: stop()
 rc[0].apply_async(np.zeros, 10_000_000).get()
 """
     before = rc4.status()["clients"]
@@ -166,8 +166,8 @@ def _slots_taken():
 def test_without_shared_memory_payloads_go_by_message(rc4, monkeypatch, side):
     """As they do from another host."""
     if side == "client":
-        monkeypatch.setattr(client_module.Ring, "make", lambda: None)
-    monkeypatch.setattr(client_module.Client, "_reader", lambda self, place: None)
+        monkeypatch.setattr(Ring, "make", lambda: None)
+    monkeypatch.setattr(Transfers, "_reader", lambda self, place: None)
     with Client(rc4.contact) as rc:
         data = np.arange(3_000_000)
         rc[:].push({"x": data}, block=True)

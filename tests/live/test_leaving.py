@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from mpicluster import AsyncResult, Client, ClosedError, ClusterStopped, EngineError
-from mpicluster.client import client as client_module
+from mpicluster.client import transfers
 
 TIMEOUT = 30
 
@@ -209,12 +209,12 @@ def test_a_client_that_loses_one_of_its_connections_is_lost(fresh, which, large)
 
 
 def test_a_result_that_does_not_fit_into_memory_fails_alone(rc4, monkeypatch):
-    def of_limited_size(sizes, real=client_module.Incoming):
+    def of_limited_size(sizes, real=transfers.Incoming):
         if sum(sizes) > 5_000_000:
             raise MemoryError("no")
         return real(sizes)
 
-    monkeypatch.setattr(client_module, "Incoming", of_limited_size)
+    monkeypatch.setattr(transfers, "Incoming", of_limited_size)
     other = rc4[0].apply_async(time.sleep, 0.2)
     with pytest.raises(EngineError, match="no memory here for a result of 8"):
         rc4[1].apply_async(np.zeros, 1_000_000).get(timeout=TIMEOUT)
