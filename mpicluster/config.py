@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 __all__ = [
+    "AWAY_AT_MOST",
     "AWAY_BYTES",
     "AWAY_WITHIN",
     "BROADCAST_FROM",
@@ -61,8 +62,9 @@ MAX_CLIENTS = 1024
 HEARTBEAT = 5.0
 HEARTBEAT_TIMEOUT = 30.0
 
-#: So long a client whose connection may drop can be away, and so much may wait for it.
+#: So long a client whose connection may drop can be away, unless it asks for another time, and at most; and so much may wait for it.
 AWAY_WITHIN = 600.0
+AWAY_AT_MOST = 7 * 86400.0
 AWAY_BYTES = 256 * 1024 * 1024
 
 #: A task that was running on this many engines when they died is given up.

@@ -30,7 +30,7 @@ from mpicluster.client.reply import Reply
 from mpicluster.client.result import AsyncResult
 from mpicluster.client.screen import activate_first
 from mpicluster.client.transfers import Transfers
-from mpicluster.config import CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
+from mpicluster.config import AWAY_AT_MOST, AWAY_WITHIN, CONNECT_TIMEOUT, START_TIMEOUT, STOP_GRACE
 from mpicluster.errors import ClosedError, ClusterError, ClusterStopped, EngineError, NoCluster, NoEnginesRegistered, SerializationError
 from mpicluster.ids import Targets, select
 from mpicluster.serial.payload import Buffer
@@ -66,6 +66,9 @@ class Client(Jobs, Remembering):
     ssh
         ``"user@login"``: a host from which the cluster can be reached, and that knows the user's clusters. Its contact file is read there,
         and the connection goes by one tunnel of the system's ``ssh``. When that drops, it is opened again, and nothing is lost.
+    away
+        seconds after which a connection through ssh that has dropped is given up, here and by the cluster, which then drops what this
+        client has asked for and was not begun; at most a week, by default 10 minutes. A laptop that sleeps over night needs 43200.
     timeout
         seconds to wait: for the hub's answer and for engines that are still starting; if given, also for a cluster
         that is just being started.
@@ -90,13 +93,18 @@ class Client(Jobs, Remembering):
         cluster: Any = None,
         timeout: float | None = None,
         wait: bool = True,
+        away: float | None = None,
         **others: Any,
     ) -> None:
         super().__init__()
+        if away is not None and not 0 < away <= AWAY_AT_MOST:
+            raise ValueError(f"away is a number of seconds, at most {AWAY_AT_MOST:g}, not {away!r}")
         if timeout is not None and not 0 <= timeout < threading.TIMEOUT_MAX:
             timeout = threading.TIMEOUT_MAX
         self._tunnel = find_tunnel(contact, profile or "default", cluster, others)
         self.contact = self._tunnel.contact if self._tunnel else find_contact(contact, profile or "default", cluster, timeout, others)
+        if away is not None and not self.contact.through:
+            raise ValueError("away= is for a connection through ssh; this one is direct, and does not drop by itself")
         #: whether views made from now on wait for their results
         self.block = False
         #: notified when the engines change, and at the end
@@ -122,7 +130,9 @@ class Client(Jobs, Remembering):
         if self.contact.through:
             from mpicluster.client.tunnel import connect_through
 
-            self._connection: Connection = connect_through(self._tunnel, self.contact, self._on_message, self._on_lost)
+            self._connection: Connection = connect_through(
+                self._tunnel, self.contact, self._on_message, self._on_lost, AWAY_WITHIN if away is None else away
+            )
         else:
             self._connection = Connection(self.contact, self._on_message, self._on_lost, self._transfers.place)
         #: what its tasks' ids begin with

@@ -41,6 +41,9 @@ _log = logging.getLogger(__name__)
 _NOBLOCK = int(zmq.NOBLOCK)
 #: How long the listening thread stays aside after a caller has read for itself: the next call most often follows at once.
 _ASIDE = 0.02
+#: When libzmq connects anew by itself, milliseconds: not before this end has dealt with it, since a lost connection may have lost messages.
+#: With -1 it ends a pipe at once, and aborts the process if a message of two frames is being taken from it (`!_more`, src/fq.cpp).
+_NEVER = 3_600_000
 #: How long the hub may take to answer a goodbye.
 _LEAVE_WITHIN = 3.0
 
@@ -146,7 +149,7 @@ class Connection:
         """A socket with all that it takes to connect to that address."""
         s = self._context.socket(zmq.DEALER)
         s.setsockopt(zmq.IDENTITY, identity)
-        s.setsockopt(zmq.RECONNECT_IVL, self._reconnect)
+        s.setsockopt(zmq.RECONNECT_IVL, _NEVER)
         s.sndhwm = s.rcvhwm = 0
         if address.startswith("tcp:"):
             contact = self._contact
@@ -183,11 +186,13 @@ class Connection:
             if self._closed:
                 raise ClosedError("this client was closed; make a new Client()")
             self._record(parts)
+            if self._hub_gone:
+                raise ClusterStopped("the connection to the hub was lost")
             if self._away:
                 return  # it is said when the hub is there again
             try:
                 self._talk_now(parts)
-            except zmq.Again:  # there is no limit to what waits here, but there is no hub
+            except zmq.Again:  # there is no limit to what waits here, but what is there spoke no ZMTP
                 if not self._lasting:
                     raise ClusterStopped("the connection to the hub was lost") from None
 
@@ -370,10 +375,8 @@ class Connection:
 
     #: whether there is no connection now
     _away = False
-    #: whether it may come back
-    _lasting = False
-    #: milliseconds; -1 for never: a lost connection may have lost messages, which is an error, not a pause
-    _reconnect = -1
+    #: for how long it may be away before it comes back, seconds; 0 if it ends when it drops
+    _lasting = 0.0
 
     def _name(self) -> str:
         """What the sockets are named for."""

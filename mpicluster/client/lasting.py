@@ -30,13 +30,11 @@ _FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0
 class LastingConnection(Connection):
     """A `Connection` that comes back.
 
-    ``again()`` gives the address of the hub, or None if there is no way to it now; and raises `NoCluster` if there is no hub any more.
+    ``again()``
+        gives the address of the hub, or None if there is no way to it now; and raises `NoCluster` if there is no hub any more;
+    ``away``
+        for how long that is tried, and the hub waits, seconds.
     """
-
-    _lasting = True
-    # an hour, since this is done here; with -1 libzmq ends a pipe at once, and aborts the process if a message of two frames is being taken
-    # from it (`!_more`, src/fq.cpp)
-    _reconnect = 3_600_000
 
     def __init__(
         self,
@@ -44,8 +42,9 @@ class LastingConnection(Connection):
         on_message: Callable[[m.ToClient, Any], None],
         on_lost: Callable[[str], None],
         again: Callable[[], str | None],
+        away: float = config.AWAY_WITHIN,
     ) -> None:
-        self._again = again
+        self._again, self._lasting = again, away
         #: what was said and may not have been heard, and how much was heard
         self._log = Log()
         self._heard = 0
@@ -81,7 +80,7 @@ class LastingConnection(Connection):
         self._shut()
 
     def _come_back(self) -> bool:
-        until, pause = time.monotonic() + config.AWAY_WITHIN, _FIRST_PAUSE
+        until, pause = time.monotonic() + self._lasting, _FIRST_PAUSE
         while not self._closed:
             try:
                 address = self._again()
@@ -93,7 +92,7 @@ class LastingConnection(Connection):
             if self._hub_gone:
                 return False
             if time.monotonic() >= until:
-                self._lose(f"the connection to the hub was lost, and could not be had again within {config.AWAY_WITHIN:g} s")
+                self._lose(f"the connection to the hub was lost, and could not be had again within {self._lasting:g} s")
                 return False
             after = time.monotonic() + pause
             while not self._closed and (left := after - time.monotonic()) > 0:
@@ -108,7 +107,7 @@ class LastingConnection(Connection):
             self._handle_inbox()  # what came last counts as heard
             self._number += 1
             with self._lock:
-                self._open(address, m.Hello(self.name, frames.VERSION, None, True, self._heard))
+                self._open(address, m.Hello(self.name, frames.VERSION, None, self._lasting, self._heard))
             first = self._first_word()
             with self._lock:
                 if type(first) is m.Heard:

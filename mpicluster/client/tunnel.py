@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mpicluster import config
 from mpicluster.client.lasting import LastingConnection
 from mpicluster.errors import NoCluster
 from mpicluster.launch import process
@@ -176,9 +177,13 @@ class _NotNow(NoCluster):
 
 
 def connect_through(
-    tunnel: Tunnel | None, contact: Contact, on_message: Callable[[m.ToClient, Any], None], on_lost: Callable[[str], None]
+    tunnel: Tunnel | None,
+    contact: Contact,
+    on_message: Callable[[m.ToClient, Any], None],
+    on_lost: Callable[[str], None],
+    away: float = config.AWAY_WITHIN,
 ) -> LastingConnection:
-    """A connection to the end of a tunnel here, which may be another process's.
+    """A connection to the end of a tunnel here, which may be another process's. It may be ``away`` for so many seconds.
 
     Raises
     ------
@@ -187,7 +192,7 @@ def connect_through(
     """
     again = tunnel.again if tunnel is not None else functools.partial(still_there, contact)
     try:
-        return LastingConnection(contact, on_message, on_lost, again)
+        return LastingConnection(contact, on_message, on_lost, again, away)
     except NoCluster:
         if tunnel is not None:
             tunnel.close()

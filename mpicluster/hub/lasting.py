@@ -22,10 +22,12 @@ def address_of(identity: bytes) -> bytes:
 class _Session:
     """One client's."""
 
-    def __init__(self, identity: bytes) -> None:
+    def __init__(self, identity: bytes, within: float) -> None:
         #: of the connection on which it listens
         self.identity = identity
         self.log = Log()
+        #: how long it may be away, seconds
+        self.within = within
         #: envelopes of the client's that were taken
         self.taken = 0
         #: since when it is away
@@ -33,24 +35,18 @@ class _Session:
 
 
 class Lasting:
-    """All of them, by their address.
+    """All of them, by their address. So many bytes may wait for one that is away."""
 
-    ``within``
-        how long one may be away, seconds;
-    ``nbytes``
-        how much may wait for one that is.
-    """
-
-    def __init__(self, within: float, nbytes: int) -> None:
-        self._within, self._nbytes = within, nbytes
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
         self._sessions: dict[bytes, _Session] = {}
 
     def __contains__(self, address: bytes) -> bool:
         return address in self._sessions
 
-    def begin(self, identity: bytes) -> None:
-        """A client that may come back is there."""
-        self._sessions[address_of(identity)] = _Session(identity)
+    def begin(self, identity: bytes, within: float) -> None:
+        """A client is there that may come back within so many seconds."""
+        self._sessions[address_of(identity)] = _Session(identity, within)
 
     def back(self, identity: bytes, heard: int) -> tuple[int, Log] | None:
         """It is back, having heard so much: how much was heard of it, and what is to be said again. None if it is not known any more."""
@@ -98,7 +94,7 @@ class Lasting:
         found = [
             address
             for address, s in self._sessions.items()
-            if s.away is not None and (now >= s.away + self._within or s.log.nbytes > self._nbytes)
+            if s.away is not None and (now >= s.away + s.within or s.log.nbytes > self._nbytes)
         ]
         for address in found:
             del self._sessions[address]
@@ -114,4 +110,4 @@ class Lasting:
 
     def wake_at(self) -> float | None:
         """When `over` should be asked next."""
-        return min((s.away + self._within for s in self._sessions.values() if s.away is not None), default=None)
+        return min((s.away + s.within for s in self._sessions.values() if s.away is not None), default=None)

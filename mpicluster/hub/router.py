@@ -106,7 +106,7 @@ class Router:
         self._routes: dict[bytes, Source] = {}
         self._owners: dict[tuple[Source, int], bytes] = {}
         self._engine_of: dict[bytes, int] = {}
-        self._lasting = Lasting(config.AWAY_WITHIN, config.AWAY_BYTES)
+        self._lasting = Lasting(config.AWAY_BYTES)
         #: peers to which there turned out to be no way
         self._unreachable: set[bytes] = set()
         self._watched: dict[int, Source] = {}
@@ -275,8 +275,8 @@ class Router:
                 if len(self.scheduler.clients) >= config.MAX_CLIENTS:
                     raise ProtocolError(f"more than {config.MAX_CLIENTS} clients")
                 self._connected(source, head, identity)
-                if message.lasting:
-                    self._lasting.begin(identity)
+                if message.away > 0.0:
+                    self._lasting.begin(identity, min(message.away, config.AWAY_AT_MOST))
             elif type(message) is m.Status:
                 self._flush([Send(listener, m.StatusReply(message.request, self._status()))])
                 continue

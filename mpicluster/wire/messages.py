@@ -128,8 +128,8 @@ class Hello(_Message, frozen=True, tag=10):
     version: int
     #: memory through which it can send chunks to a process of its host
     ring: RingPlace | None = None
-    #: whether it may come back if its connection drops
-    lasting: bool = False
+    #: so long it may be away if its connection drops, seconds; 0 if that is its end
+    away: float = 0.0
     #: of the hub's envelopes, how many it has heard, if it is back; else -1
     heard: int = -1
 

@@ -34,8 +34,8 @@ def test_a_log_keeps_what_was_not_heard(events):
 @given(st.lists(st.sampled_from(["hub", "client", "drop", "lose", "tell"]), max_size=60), st.integers(0, 3))
 def test_both_hear_all_once_and_in_order(events, every):
     """However often the connection drops, with whatever on its way."""
-    lasting = Lasting(within=100.0, nbytes=1_000_000)
-    lasting.begin(b"cr")
+    lasting = Lasting(nbytes=1_000_000)
+    lasting.begin(b"cr", 100.0)
     client = Log()
     number, client_heard, hub_heard, said_by_hub, said_by_client = 0, [], [], 0, 0
     to_client, to_hub = [], []  # under way
@@ -86,9 +86,9 @@ def test_both_hear_all_once_and_in_order(events, every):
 
 
 def test_who_is_away_for_too_long_is_forgotten():
-    lasting = Lasting(within=10.0, nbytes=100)
-    for name in (b"ar", b"br", b"cr"):
-        lasting.begin(name)
+    lasting = Lasting(nbytes=100)
+    for name, within in ((b"ar", 10.0), (b"br", 30.0), (b"cr", 30.0)):
+        lasting.begin(name, within)
     assert lasting.gone(b"ar", 1.0)
     assert lasting.gone(b"br", 5.0)
     assert not lasting.gone(b"xr", 5.0)
@@ -99,6 +99,7 @@ def test_who_is_away_for_too_long_is_forgotten():
     assert lasting.over(10.9) == []
     assert lasting.over(11.0) == [b"ar"]
     assert lasting.back(b"a#1r", 0) is None
+    assert lasting.wake_at() == 35.0
     lasting.say(b"br", [b"x" * 101])
     assert lasting.over(11.0) == [b"br"]
     assert b"cr" in lasting
@@ -106,8 +107,8 @@ def test_who_is_away_for_too_long_is_forgotten():
 
 def test_the_end_of_an_old_connection_says_nothing():
     """It may be noticed after the client is back."""
-    lasting = Lasting(within=10.0, nbytes=100)
-    lasting.begin(b"ar")
+    lasting = Lasting(nbytes=100)
+    lasting.begin(b"ar", 10.0)
     lasting.back(b"a#1r", 0)
     assert lasting.gone(b"ar", 0.0)
     assert lasting.away() == set()

@@ -212,17 +212,45 @@ def test_the_cluster_ends_while_it_is_away(fresh):
     rc = fresh(2)
     road = Road(urlsplit(rc.contact.tcp[0]).port)
     contact = msgspec.structs.replace(rc.contact, tcp=[f"tcp://127.0.0.1:{road.port}"], ipc="", through="road")
-    far = mpicluster.Client(contact)
+    far = mpicluster.Client(contact, away=2)
     result = far[:].apply_async(time.sleep, 600)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mpicluster.config.AWAY_WITHIN", 2.0)
-        road.open = False
-        road.cut()
-        until(lambda: far._connection.away, "it has noticed")
-        rc.shutdown()
-        with pytest.raises(ClusterStopped, match="could not be had again within 2 s"):
-            result.get(timeout=TIMEOUT)
+    road.open = False
+    road.cut()
+    until(lambda: far._connection.away, "it has noticed")
+    rc.shutdown()
+    with pytest.raises(ClusterStopped, match="could not be had again within 2 s"):
+        result.get(timeout=TIMEOUT)
     road.close()
+
+
+def test_how_long_it_may_be_away_is_its_own_choice(rc4, road):
+    """The hub waits as long, and then drops what it has not begun."""
+    before = rc4.status()
+    contact = msgspec.structs.replace(rc4.contact, tcp=[f"tcp://127.0.0.1:{road.port}"], ipc="", through="road")
+    far = mpicluster.Client(contact, away=0.5)
+    never = far.load_balanced_view().map_async(time.sleep, [0.01] * 20_000)
+    until(lambda: rc4.status()["tasks"]["waiting"] > 0, "they wait for engines")
+    road.open = False
+    road.cut()
+    with pytest.raises(ClusterStopped, match=r"within 0\.5 s"):
+        never.get(timeout=TIMEOUT)
+
+    def forgotten():
+        now = rc4.status()
+        return now["clients"] == before["clients"] and now["tasks"]["waiting"] == now["tasks"]["assigned"] == 0
+
+    until(forgotten, "the hub has forgotten it")
+
+
+@pytest.mark.parametrize("away", [0, -1.0, float("nan"), float("inf"), 7 * 86400 + 1])
+def test_no_time_that_it_may_be_away(rc4, away):
+    with pytest.raises(ValueError, match="away is a number of seconds"):
+        mpicluster.Client(rc4.contact, away=away)
+
+
+def test_a_direct_connection_is_never_away(rc4):
+    with pytest.raises(ValueError, match="direct"):
+        mpicluster.Client(rc4.contact, away=60)
 
 
 def test_a_client_that_was_forgotten(fresh):
