@@ -15,7 +15,9 @@ TIMEOUT = 30
 
 
 def wait_for_file(path):
+    deadline = time.monotonic() + 120
     while not os.path.exists(path):
+        assert time.monotonic() < deadline
         time.sleep(0.002)
     return path
 

@@ -40,7 +40,9 @@ TIMEOUT = 30
 
 
 def wait_for_file(path, value=None):
+    deadline = time.monotonic() + 120
     while not os.path.exists(path):
+        assert time.monotonic() < deadline
         time.sleep(0.002)
     return value
 

@@ -41,7 +41,9 @@ def sleep_until_told(path):
     import os
     import time
 
+    deadline = time.monotonic() + 120
     while not os.path.exists(path):
+        assert time.monotonic() < deadline
         time.sleep(0.005)
     return path
 
