@@ -384,10 +384,17 @@ def run(
     sys.exit(run_script(ours, command, grace=grace))
 
 
-def _as_rank(command: Sequence[str], given: Sequence[object], **options: Any) -> int:
+def _as_rank(command: Sequence[str], given: Sequence[object], *, profile: str, cluster: str | None, grace: float, **options: Any) -> int:
     """Under mpiexec: every rank is an engine, and rank 0 has the script beside it."""
     from mpicluster.cluster.worker import run_engine
+    from mpicluster.launch.mpi import launcher_rank
 
     if any(value is not None for value in given):
         raise click.UsageError("-n, --mpi and --host are for mpiexec, which has started this already")
-    return run_engine(script=list(command), **options)
+    if launcher_rank(os.environ) != 0:
+        return run_engine(profile=profile, cluster=cluster, **options)
+    from mpicluster.cluster.running import run_beside
+
+    return run_beside(
+        lambda cluster: run_engine(profile=profile, cluster=cluster, **options), command, profile=profile, cluster=cluster, grace=grace
+    )

@@ -136,8 +136,9 @@ def start(
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds for engines to come."
 )
+@click.option("--place", default="", hidden=True)
 @click.option("--launcher", callback=local_pid, hidden=True, expose_value=False)
-def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, host: str | None, timeout: float) -> None:
+def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, host: str | None, timeout: float, place: str) -> None:
     """Start more engines for a cluster that runs, and stay until Ctrl-C; or be one of them, under mpiexec.
 
     They are an MPI world of their own: tasks of load-balanced views run on all engines, SPMD code and collectives within one world, which
@@ -154,7 +155,7 @@ def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, ho
 
         if n is not None or mpi is not None or host is not None:
             raise click.UsageError("-n, --mpi and --host are for mpiexec, which has started this already")
-        sys.exit(run_engine(profile=profile, cluster=cluster, attach=True))
+        sys.exit(run_engine(profile=profile, cluster=cluster, attach=place))
     from mpicluster.cluster.attached import Attached
 
     for number in (signal.SIGINT, *last_words):

@@ -201,9 +201,9 @@ class Client(Jobs, Remembering):
                 "rc.worlds lists them; rc[rc.worlds[0]] is a view of the first"
             )
 
-    def _attach(self, size: int) -> bytes:
-        """Have the hub expect so many engines of another MPI world: what they need to know."""
-        answer = self._ask(lambda number: m.Attach(number, size))
+    def _attach(self, size: int, place: str) -> bytes:
+        """Have the hub expect so many engines of another MPI world: what they need to know, an `Invitation`."""
+        answer = self._ask(lambda number: m.Attach(number, size, place))
         if answer.error:
             raise ClusterError(answer.error)
         data: bytes = answer.data

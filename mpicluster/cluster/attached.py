@@ -7,13 +7,15 @@ import secrets
 import socket
 import sys
 import time
-from pathlib import Path
+
+import msgspec
 
 from mpicluster import config
 from mpicluster.client.client import Client
 from mpicluster.cluster import ending, logs
 from mpicluster.cluster.progress import Progress
 from mpicluster.errors import ClusterError, LaunchError
+from mpicluster.hub.orders import Invitation
 from mpicluster.launch import mpi as launch_mpi
 from mpicluster.launch.process import Job, tail
 
@@ -41,61 +43,49 @@ class Attached:
         LaunchError
             they did not come.
         """
-        self._client = Client(profile=profile, cluster=cluster, timeout=timeout, wait=False)
-        self.contact = self._client.contact
-        self.ids: list[int] = []
         installation = launch_mpi.installation(mpi)
         n = n or launch_mpi.allocated(os.environ) or launch_mpi.cores()
-        worker = [sys.executable, "-m", "mpicluster", "attach", "--profile", profile, "--cluster", self.contact.cluster]
-        folder = logs.log_dir(profile, self.contact.cluster, create=True)
         token = secrets.token_hex(4)
-        env = launch_mpi.environment(installation, os.environ, root=os.geteuid() == 0)
-        with Progress(n, str(installation.library), shown=True) as line:
-            self._job = Job(
-                [
-                    "/bin/sh",
-                    "-c",
-                    launch_mpi.shell(installation),
-                    socket.gethostname(),
-                    *launch_mpi.command(installation, n, worker, hosts),
-                ],
-                env={**env, ending.MARK: self.contact.log_dir},
-                log=folder / f"attached-{token}.log",
-                mark=(_MARK, token),
-            )
-            try:
-                self._wait(n, timeout, line)
-            except BaseException:
-                self.end()
-                raise
+        self._job: Job | None = None
+        self._client = Client(profile=profile, cluster=cluster, timeout=timeout, wait=False)
+        try:
+            self.contact = self._client.contact
+            first = msgspec.json.decode(self._client._attach(n, token), type=Invitation).first
+            self.ids = list(range(first, first + n))
+            worker = [sys.executable, "-m", "mpicluster", "attach", "--profile", profile, "--cluster", self.contact.cluster]
+            command = launch_mpi.command(installation, n, [*worker, "--place", token], hosts)
+            env = launch_mpi.environment(installation, os.environ, root=os.geteuid() == 0)
+            with Progress(n, str(installation.library), shown=True) as line:
+                self._job = Job(
+                    ["/bin/sh", "-c", launch_mpi.shell(installation), socket.gethostname(), *command],
+                    env={**env, ending.MARK: self.contact.log_dir},
+                    log=logs.log_dir(profile, self.contact.cluster, create=True) / f"attached-{token}.log",
+                    mark=(_MARK, token),
+                )
+                self._wait(self._job, timeout, line)
+        except BaseException:
+            self.end()
+            raise
 
-    def _wait(self, n: int, timeout: float, line: Progress) -> None:
-        before = {tuple(world[:1]) for world in self._client.worlds}
+    def _wait(self, job: Job, timeout: float, line: Progress) -> None:
         until = time.monotonic() + timeout
         while True:
-            ours = next((world for world in self._client.worlds if tuple(world[:1]) not in before), [])
-            line.update(len(ours))
-            if len(ours) >= n:
-                line.done(n)
-                self.ids = ours
+            here = len({*self.ids} & {*self._client.ids})
+            line.update(here)
+            if here == len(self.ids):
+                line.done(here)
                 return
-            if not self._job.is_running() or time.monotonic() >= until:
-                happened = (
-                    "mpiexec ended before they were there" if not self._job.is_running() else f"not all were there after {timeout:g} s"
-                )
-                said = [text for text in tail(self._job.log, 200) if text.strip()][-_LAST_LINES:]
-                story = "\n".join([f"The last lines of {self._job.log}:", *(f"    {text}" for text in said)])
+            if not job.is_running() or time.monotonic() >= until:
+                happened = "mpiexec ended before they were there" if not job.is_running() else f"not all were there after {timeout:g} s"
+                said = [text for text in tail(job.log, 200) if text.strip()][-_LAST_LINES:]
+                story = "\n".join([f"The last lines of {job.log}:", *(f"    {text}" for text in said)])
                 raise LaunchError(f"the engines did not attach: {happened}.\n{story}")
             time.sleep(0.02)
 
     def wait(self, timeout: float) -> bool:
         """Wait until they have ended; False when they have not after ``timeout`` seconds."""
+        assert self._job is not None
         return self._job.wait(timeout)
-
-    @property
-    def log(self) -> Path:
-        """What they print outside of tasks."""
-        return self._job.log
 
     def end(self) -> None:
         """End them. What they had begun runs elsewhere, if it may.
@@ -106,6 +96,6 @@ class Attached:
             some process could not be ended.
         """
         self._client.close()
-        left = self._job.end(grace=config.STOP_GRACE)
+        left = self._job.end(grace=config.STOP_GRACE) if self._job is not None else []
         if left:
             raise ClusterError("these processes could not be ended: " + ", ".join(f"{p.pid} ({p.name})" for p in left))

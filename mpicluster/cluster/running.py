@@ -7,20 +7,27 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
+from mpicluster import config
 from mpicluster.client.signals import LAST_WORDS
 from mpicluster.cluster.cluster import Cluster
-from mpicluster.errors import ClusterError
+from mpicluster.cluster.worker import die_with_parent, new_id
+from mpicluster.errors import ClusterError, NoCluster
 from mpicluster.launch import mpi as launch_mpi
-from mpicluster.launch.process import Child
-from mpicluster.wire.contact import CONTACT, RUN, find, profile_dir
+from mpicluster.launch.process import Child, Forked
+from mpicluster.wire.contact import CONTACT, RUN, Contact, find, is_alive, profile_dir
 
-__all__ = ["Beside", "Script", "run"]
+__all__ = ["Script", "run", "run_beside"]
 
+#: Seconds between two looks at the engine.
+_LOOK = 0.05
+#: What a shell adds to the number of the signal that ended a process.
+_BY_SIGNAL = 128
 #: So long a script may take between SIGTERM and SIGKILL, seconds.
-_PATIENCE = 5.0
+_PATIENCE = 1.0
 
 
 class Script:
@@ -40,6 +47,14 @@ class Script:
             return
         self._told = True
         self._child.send(signal.SIGINT)
+        self._insist()
+
+    def adopt(self) -> None:
+        """This process is a fork of the one that has started it, and sees to it from now on."""
+        if self._told:
+            self._insist()
+
+    def _insist(self) -> None:
         for number, after in ((signal.SIGTERM, self._grace), (signal.SIGKILL, self._grace + _PATIENCE)):
             timer = threading.Timer(after, self._child.send, [number])
             timer.daemon = True
@@ -48,6 +63,10 @@ class Script:
     def wait(self) -> int:
         """Its exit status, as a shell has it: 128 and the number of the signal that ended it."""
         return self._child.wait()
+
+    def is_over(self, within: float) -> bool:
+        """Whether it is, after at most so many seconds."""
+        return self._child.is_over(within)
 
 
 @contextlib.contextmanager
@@ -80,30 +99,61 @@ def run(cluster: Cluster, command: Sequence[str], *, grace: float) -> int:
         cluster.stop()
 
 
-class Beside:
-    """A script beside rank 0, which is an engine itself. The cluster ends with the script, and the script soon after the cluster."""
+def run_beside(be_engine: Callable[[str], int], command: Sequence[str], *, profile: str, cluster: str | None, grace: float) -> int:
+    """As rank 0 of one's own mpiexec: a process that is the engine, and this one, which looks after the script. The script's exit status.
 
-    def __init__(self, command: Sequence[str], *, profile: str, cluster: str, grace: float) -> None:
-        self._script = Script(command, profile=profile, cluster=cluster, grace=grace)
-        self._profile, self._cluster = profile, cluster
-        self._code = 0
-        for number in LAST_WORDS:
-            signal.signal(number, self._script.tell)
-        self._thread = threading.Thread(target=self._run, name="mpicluster-script", daemon=True)
-        self._thread.start()
+    So whatever becomes of the engine, and of MPI, the script is heard to its end, and is told of signals at once. The fork is the
+    launcher's rank, by what it inherits: there ``be_engine(cluster)`` is called, and its value returned.
+    """
+    cluster = cluster or new_id()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()  # no thread has been started yet
+    if pid == 0:
+        return be_engine(cluster)
+    die_with_parent()
+    engine = Forked(pid)
+    while (contact := _contact(profile, cluster)) is None:
+        if engine.code() is not None:
+            return engine.code() or 1  # it has said why
+        time.sleep(_LOOK)
+    script = Script(command, profile=profile, cluster=cluster, grace=grace)
+    with _heeding(script):
+        while not script.is_over(_LOOK):
+            if (engine.code() or 0) > _BY_SIGNAL and contact.survives and is_alive(contact):
+                return _go_on_without(script, contact)
+        code = script.wait()
+        _shut_down(contact)
+    if not engine.wait(config.START_TIMEOUT):
+        engine.end(config.STOP_GRACE)
+    return code
 
-    def _run(self) -> None:
-        from mpicluster.client.client import Client
 
-        self._code = self._script.wait()
-        try:
-            with Client(find(self._profile, self._cluster), wait=False) as rc:
-                rc.shutdown()
-        except (ClusterError, TimeoutError):
-            pass  # it has ended by itself
+def _go_on_without(script: Script, contact: Contact) -> int:
+    """The engine is dead, the others live. Its death is seen by the launcher if this process dies, too: a fork looks after the script."""
+    if os.fork() > 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    script.adopt()
+    while not script.is_over(_LOOK):
+        pass
+    _shut_down(contact)
+    return 0
 
-    def code(self) -> int:
-        """The script's exit status, once the cluster has ended."""
-        self._script.tell()
-        self._thread.join()
-        return self._code
+
+def _contact(profile: str, cluster: str) -> Contact | None:
+    try:
+        return find(profile, cluster)
+    except NoCluster:
+        return None
+
+
+def _shut_down(contact: Contact) -> None:
+    """End a cluster of this host whose script is over. Its engines may just be coming."""
+    from mpicluster.client.client import Client
+
+    try:
+        with Client(contact, timeout=config.START_TIMEOUT) as rc:
+            rc.shutdown()
+    except (ClusterError, TimeoutError):
+        if is_alive(contact):
+            os.kill(contact.hub_pid, signal.SIGTERM)

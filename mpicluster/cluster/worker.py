@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,14 +17,13 @@ import msgspec
 
 from mpicluster import config
 from mpicluster.config import HistoryLimits
-from mpicluster.errors import ClusterError
 from mpicluster.hub.orders import Berth, Invitation, Orders
 from mpicluster.launch import mpi as launch_mpi
 from mpicluster.launch.hub import HubProcess
 from mpicluster.wire.address import reachable
 from mpicluster.wire.contact import profile_dir
 
-__all__ = ["run_engine"]
+__all__ = ["die_with_parent", "new_id", "run_engine"]
 
 
 def run_engine(
@@ -36,27 +35,28 @@ def run_engine(
     history: HistoryLimits | None = config.HISTORY_LIMITS,
     scheme: str = "leastload",
     interface: str | None = None,
-    script: Sequence[str] = (),
-    grace: float = 5.0,
-    attach: bool = False,
+    attach: str | None = None,
 ) -> int:
     """Be an engine until the cluster ends; returns the exit code of this process.
 
-    Collective over all ranks of the launcher. Rank 0 also starts the hub; every rank gets its address over MPI. Rank 0 also runs the
-    ``script``, if there is one, as a client: the cluster ends with it, and its exit code is that of rank 0.
+    Collective over all ranks of the launcher. Rank 0 also starts the hub; every rank gets its address over MPI.
 
-    With ``attach`` there is a hub already, that of the cluster, or of the newest of the profile.
+    With ``attach`` there is a hub already, that of the cluster, or of the newest of the profile; its value names the place that was asked
+    for, and is empty if none was.
     """
-    _die_with_parent()
+    die_with_parent()
     from mpicluster.engine.world import MPI, World
 
     problem = launch_mpi.check_library(MPI.Get_library_version(), os.environ)
     if problem is not None:
         _refuse(problem)
-    if attach:
+    if attach is not None:
         world = World()
-        return _serve(world, _invited(world, profile, cluster))
-    cluster = cluster or _new_id()
+        problem = launch_mpi.check_launcher(world.size, world.id, os.environ)
+        if problem is not None:
+            _refuse(problem)
+        return _serve(world, _invited(world, profile, cluster, attach))
+    cluster = cluster or new_id()
     start_hub = functools.partial(
         _start_hub, cluster=cluster, profile=profile, owner=owner, launcher=launcher, history=history, scheme=scheme, interface=interface
     )
@@ -72,19 +72,10 @@ def run_engine(
     if hub is None and world.id == 0:
         hub = start_hub(size=world.size)
     berth = world.wire.bcast(msgspec.json.decode(hub.answer(), type=Berth) if hub is not None else None)
-    beside = None
-    if script and world.id == 0:
-        beside = functools.partial(_beside, script, profile, cluster, grace)
-    return _serve(world, berth, beside)
+    return _serve(world, berth)
 
 
-def _beside(script: Sequence[str], profile: str, cluster: str, grace: float) -> Any:
-    from mpicluster.cluster.running import Beside
-
-    return Beside(script, profile=profile, cluster=cluster, grace=grace)
-
-
-def _invited(world: Any, profile: str, cluster: str | None) -> Berth:
+def _invited(world: Any, profile: str, cluster: str | None, place: str) -> Berth:
     """Where the hub of a cluster is that runs, and a place in it for this world. Collective."""
     from mpicluster.client.client import Client
 
@@ -92,8 +83,8 @@ def _invited(world: Any, profile: str, cluster: str | None) -> Berth:
     if world.rank == 0:
         try:
             with Client(profile=profile, cluster=cluster, wait=False, timeout=config.START_TIMEOUT) as rc:
-                said = msgspec.json.decode(rc._attach(world.size), type=Invitation)
-        except (ClusterError, TimeoutError) as e:
+                said = msgspec.json.decode(rc._attach(world.size, place), type=Invitation)
+        except Exception as e:  # noqa: BLE001 - the others wait for this rank
             said = f"these engines cannot attach: {e}"
     said = world.wire.bcast(said)
     if isinstance(said, str):
@@ -105,7 +96,7 @@ def _invited(world: Any, profile: str, cluster: str | None) -> Berth:
     return said.berth
 
 
-def _serve(world: Any, berth: Berth, start_script: Callable[[], Any] | None = None) -> int:
+def _serve(world: Any, berth: Berth) -> int:
     """Register with the hub, and serve until the cluster ends. The exit code of this process."""
     from mpicluster.engine.world import MPI
 
@@ -122,11 +113,15 @@ def _serve(world: Any, berth: Berth, start_script: Callable[[], Any] | None = No
     set_current(world)
     if world.survives():
         exit_by_signal()
-    beside = start_script() if start_script is not None else None
-    engine.run()
-    engine.close()
+    try:
+        engine.run()
+        engine.close()
+    except Exception:  # noqa: BLE001 - a fault of ours: the others must not wait for this rank to end MPI with them
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
     _finish(world)
-    return beside.code() if beside is not None else 0
+    return 0
 
 
 def _refuse(problem: str) -> NoReturn:
@@ -146,7 +141,8 @@ def set_current(world: Any) -> None:
     MPI.COMM_WORLD = world.comm
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """For a cluster that was given none."""
     return time.strftime("%Y%m%d-%H%M%S-", time.localtime()) + str(os.getpid())
 
 
@@ -200,7 +196,7 @@ def _limit_threads(world: Any) -> int:
     return threads
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End when the launcher's process on this host does, however it ended (Linux; under mpiexec only)."""
     if launch_mpi.launcher_size(os.environ) is None or not sys.platform.startswith("linux"):
         return

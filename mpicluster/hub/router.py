@@ -210,9 +210,12 @@ class Router:
         if not 1 <= message.size <= _MOST_ENGINES or self.berth is None or self.scheduler.ended is not None:
             answer = m.Answer(message.request, b"", f"{message.size} engines cannot come", m.NONSENSE)
         else:
-            world = self.scheduler.worlds.invite(message.size)
-            invitation = Invitation(berth=self.berth, world=world.number, first=world.ids.start)
-            answer = m.Answer(message.request, msgspec.json.encode(invitation))
+            world = self.scheduler.worlds.invite(message.size, message.place)
+            if world is None:
+                answer = m.Answer(message.request, b"", f"there is no place for {message.size} engines of one MPI world", m.NONSENSE)
+            else:
+                invitation = Invitation(berth=self.berth, world=world.number, first=world.ids.start)
+                answer = m.Answer(message.request, msgspec.json.encode(invitation))
         self._flush([Send(listener, answer)])
 
     def _answer(self) -> None:

@@ -6,7 +6,7 @@ leaves) comes in as an event through one of the methods below; `decide` then say
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any
 
 import msgspec
@@ -161,6 +161,9 @@ class Scheduler:
             self._announce("")
             if self.ended is not None:
                 self.out.append(Send(engine.control, m.Stop(self.ended)))
+            elif world.lost:
+                self.engine_lost(info.id, "came to an MPI world that cannot go on", now)
+                return
             elif world.epoch > 0:  # another died before this one was here
                 world.healing.add(info.id)
                 world.heal_started = now
@@ -169,51 +172,77 @@ class Scheduler:
             self.out += [Send(engine.control, m.Refresh(turn)) for turn in range(world.first_turn + 1, world.turn + 1)]
 
     def engine_lost(self, engine_id: int, reason: str, now: float) -> None:
-        """An engine's process is gone, or one of its channels: it is told to end then."""
-        if engine_id in self.engines and self.ended is None:
-            engine = self.engines[engine_id]
+        """An engine's process is gone, or one of its channels: it is told to end then, and so is its world, if that cannot go on."""
+        engine = self._remove(engine_id, "the hub has lost a connection to it", now)
+        if engine is None or self.ended is not None:
+            return
+        world, text = self.worlds.of(engine), f"{_described(engine)} {reason}"
+        last = not self.engines and not self.arriving
+        if not last and (world.survives or self._others(world)):
+            self._bury({engine_id: (engine, text)}, text)
+            if world.survives:
+                alive = self._alive(world)
+                world.shrink(alive, now)
+                self.out += [Send(self.engines[i].control, m.Heal(world.epoch, alive, world.turn)) for i in alive]
+            else:
+                self._lose_world(world, text, now)
+            self.end_impossible(text)
+            return
+        for part in [*engine.parts.values(), *engine.delivering.values()]:
+            part.job.abandoned = True  # who stands at its door hears the farewell, and nothing before
+        self._bury({engine_id: (engine, text)}, None)
+        if last:
+            self._end(f"the last engine is gone: {text}")
+        else:
+            self._end(f"{text}; {world.mpi} cannot go on with a dead rank, so the cluster ends (Open MPI with --with-ft ulfm can)")
+
+    def _remove(self, engine_id: int, why: str, now: float) -> EngineRecord | None:
+        """Take an engine out, and tell it to end. What it has done counts."""
+        engine = self.engines.get(engine_id)
+        if engine is not None and self.ended is None:
             for part in [p for p in engine.parts.values() if p.done is not None]:
                 assert part.done is not None
                 part.outputs = part.done.outputs  # no more of them will come
                 self._done(engine, part.done, now)
         gone = self.engines.pop(engine_id, None) or self.arriving.pop(engine_id, None)
-        if gone is None:
+        if gone is not None:
+            self.out += [Send(a, m.Stop(why)) for a in (gone.control,) if a]
+            if self.ended is None:
+                self.balancer.remove(engine_id)
+        return gone
+
+    def _bury(self, gone: Mapping[int, tuple[EngineRecord, str]], news: str | None) -> None:
+        """Engines were removed, each for its reason: what they had is lost, or runs elsewhere. ``news`` is said if the cluster goes on."""
+        if news is not None:
+            self.epoch += len(gone)
+            self._announce(news)  # first: whoever hears of a task that was lost is to know which engines are left
+        for engine_id, (engine, text) in gone.items():
+            self.endings.engine_lost(engine_id)
+            running = next(iter(engine.parts.values()), None)
+            for part in [*reversed(engine.parts.values()), *engine.delivering.values()]:  # the oldest is to be first again
+                if part.state is not State.ENDED:  # as a part of what was to be done together with one that is gone, too
+                    self._part_lost(part, text, was_running=part is running)
+            engine.parts.clear()
+            engine.delivering.clear()
+
+    def _lose_world(self, world: MpiWorld, why: str, now: float) -> None:
+        """A world cannot go on: all its engines are lost, if there are others; else the cluster ends."""
+        if not self._others(world):
+            self._end(why)
             return
-        engine = gone
-        self.out += [Send(a, m.Stop("the hub has lost a connection to it")) for a in (engine.control,) if a]
-        if self.ended is not None:
-            return
-        self.balancer.remove(engine_id)
-        info = engine.info
-        text = f"engine {info.id} (rank {info.rank}, pid {info.pid} on {info.host}) {reason}"
-        last = not self.engines and not self.arriving
-        lost = [*reversed(engine.parts.values()), *engine.delivering.values()]  # the oldest is to be first again
-        world = self.worlds.of(engine)
-        goes_on = not last and (world.survives or any(e.info.world != world.number for e in self.engines.values()))
-        if goes_on:
-            self.epoch += 1
-            self._announce(text)  # first: whoever hears of a task that was lost is to know which engines are left
-        else:
-            for part in lost:
-                part.job.abandoned = True  # who stands at its door hears the farewell, and nothing before
-        self.endings.engine_lost(engine_id)
-        running = next(iter(engine.parts.values()), None)
-        for part in lost:
-            self._part_lost(part, text, was_running=part is running)
-        engine.parts.clear()
-        engine.delivering.clear()
-        if last:
-            self._end(f"the last engine is gone: {text}")
-        elif not goes_on:
-            self._end(f"{text}; {world.mpi} cannot go on with a dead rank, so the cluster ends (Open MPI with --with-ft ulfm can)")
-        elif world.survives:
-            alive = self._alive(world)
-            world.shrink(alive, now)
-            self.out += [Send(self.engines[i].control, m.Heal(world.epoch, alive, world.turn)) for i in alive]
-        else:  # the rest of its world is lost with it
-            for other in self._alive(world):
-                self.engine_lost(other, f"is of an MPI world that cannot go on: {text}", now)
-        self.end_impossible(text)
+        world.lose()
+        gone: dict[int, tuple[EngineRecord, str]] = {}
+        for i in self._alive(world):
+            engine = self._remove(i, f"its MPI world cannot go on: {why}", now)
+            if engine is not None:
+                gone[i] = engine, f"{_described(engine)} is of an MPI world that cannot go on: {why}"
+        if gone:
+            self._bury(gone, f"an MPI world cannot go on: {why}")
+        self.end_impossible(why)
+
+    def _others(self, world: MpiWorld) -> bool:
+        """Whether there are engines of another world."""
+        return any(e.info.world != world.number for e in self.engines.values())
 
     def _alive(self, world: MpiWorld) -> list[int]:
         """Engines of a world that are here."""
@@ -274,7 +303,7 @@ class Scheduler:
                 self.endings.too_late(finding.job, finding.why)
         for world in self.worlds:
             if world.heal_started is not None and now - world.heal_started > HEAL_TIMEOUT:
-                self._end(f"engines {sorted(world.healing)} did not mend their MPI world within {HEAL_TIMEOUT:.0f} s")
+                self._lose_world(world, f"engines {sorted(world.healing)} did not mend their MPI world within {HEAL_TIMEOUT:.0f} s", now)
         if self.ended is None:
             if self.meetings.waiting:
                 self.meetings.open_doors()
@@ -651,8 +680,9 @@ class Scheduler:
                 self._announce("")
 
     def _heal_failed(self, engine: EngineRecord, message: m.HealFailed, now: float) -> None:
-        if message.epoch == self.worlds.of(engine).epoch:  # else another rank died meanwhile, and the next attempt is under way
-            self._end(f"the MPI world could not be mended after a rank died: {message.reason}")
+        world = self.worlds.of(engine)
+        if message.epoch == world.epoch:  # else another rank died meanwhile, and the next attempt is under way
+            self._lose_world(world, f"the MPI world could not be mended after a rank died: {message.reason}", now)
 
     def check(self) -> None:
         """Assert the invariants (for tests)."""
@@ -668,6 +698,11 @@ class Scheduler:
                 assert parts
                 assert all(p.state is not State.ENDED and p.task == task for p in parts)
         assert all(part.state is State.READY for job in self.meetings.waiting if not job.abandoned for part in job.parts)
+
+
+def _described(engine: EngineRecord) -> str:
+    info = engine.info
+    return f"engine {info.id} (rank {info.rank}, pid {info.pid} on {info.host})"
 
 
 def _check_submit(message: m.Submit) -> None:

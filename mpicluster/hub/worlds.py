@@ -23,6 +23,8 @@ class MpiWorld:
         self.ids = range(first, first + size)
         self.mpi = ""
         self.survives = True
+        #: whether it could not go on
+        self.lost = False
         #: how often it has shrunk, and the engines that have not healed since
         self.epoch = 0
         self.healing: set[int] = set()
@@ -44,6 +46,14 @@ class MpiWorld:
         self.healing = set(left)
         self.heal_started = now if self.healing else None
 
+    def lose(self) -> None:
+        """It cannot go on."""
+        self.lost, self.survives = True, False
+        self.groups.clear()
+        self.gangs.clear()
+        self.healing.clear()
+        self.heal_started = None
+
 
 class Worlds:
     """All of a cluster, by their numbers."""
@@ -51,6 +61,8 @@ class Worlds:
     def __init__(self, size: int) -> None:
         self._known = {0: MpiWorld(0, 0, size)}
         self._next_id = size
+        #: what was asked for by who starts engines, and not yet by them
+        self._places: dict[str, MpiWorld] = {}
 
     def __getitem__(self, number: int) -> MpiWorld:
         return self._known[number]
@@ -66,11 +78,18 @@ class Worlds:
         """Whether an engine of this id may be in that world."""
         return world in self._known and engine in self._known[world].ids
 
-    def invite(self, size: int) -> MpiWorld:
-        """A world of so many engines is to come."""
+    def invite(self, size: int, place: str = "") -> MpiWorld | None:
+        """A world of so many engines is to come: a new one, or that of the place. None if the place is another number of engines'."""
+        reserved = self._places.get(place)
+        if reserved is not None:
+            if len(reserved.ids) != size:
+                return None
+            return self._places.pop(place)
         world = MpiWorld(len(self._known), self._next_id, size)
         self._known[world.number] = world
         self._next_id += size
+        if place:
+            self._places[place] = world
         return world
 
     def common(self, engines: Iterable[int], known: Mapping[int, EngineRecord]) -> MpiWorld | None:

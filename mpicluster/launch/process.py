@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import time
@@ -14,7 +15,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Child", "Job", "Kept", "Output", "Process", "ancestors", "descendants", "end", "find", "marked", "processes", "run", "tail"]
+__all__ = [
+    "Child",
+    "Forked",
+    "Job",
+    "Kept",
+    "Output",
+    "Process",
+    "ancestors",
+    "descendants",
+    "end",
+    "find",
+    "marked",
+    "processes",
+    "run",
+    "tail",
+]
 
 _POLL = 0.01
 _TAIL_BYTES = 64 * 1024
@@ -198,15 +214,54 @@ class Child:
             it could not be started.
         """
         self._child = subprocess.Popen(list(argv), env=dict(env))
+        self._descriptor = os.pidfd_open(self._child.pid)  # also a fork of this process can use it
 
     def send(self, number: int) -> None:
         """Send it a signal, if it still runs."""
-        self._child.send_signal(number)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, number)
+
+    def is_over(self, within: float) -> bool:
+        """Whether it has ended, after at most so many seconds."""
+        return bool(select.select([self._descriptor], [], [], within)[0])
 
     def wait(self) -> int:
         """Wait until it ends. Its exit status, as a shell has it."""
         code = self._child.wait()
         return code if code >= 0 else 128 - code
+
+
+class Forked:
+    """A fork of this process."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._code: int | None = None
+
+    def code(self) -> int | None:
+        """Its exit status, as a shell has it; None while it runs."""
+        if self._code is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                code = os.waitstatus_to_exitcode(status)
+                self._code = code if code >= 0 else 128 - code
+        return self._code
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it has ended; False when it has not after ``timeout`` seconds."""
+        until = time.monotonic() + timeout
+        while self.code() is None:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_POLL)
+        return True
+
+    def end(self, grace: float) -> None:
+        """End it: SIGTERM, and SIGKILL after ``grace`` seconds."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self.code() is None:
+                os.kill(self._pid, number)
+                self.wait(grace)
 
 
 class Kept:

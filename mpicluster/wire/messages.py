@@ -284,6 +284,8 @@ class Attach(_Message, frozen=True, tag=66):
 
     request: int
     size: int
+    #: name of a place: asked for first by who starts the engines, then by them
+    place: str = ""
 
 
 class Status(_Message, frozen=True, tag=13):

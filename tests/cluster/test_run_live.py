@@ -6,9 +6,14 @@ import contextlib
 import os
 import signal
 import sys
+import textwrap
 import time
 
 import pytest
+
+from mpicluster.launch import mpi
+
+needs_survivors = pytest.mark.skipif(not mpi.installation().library.ulfm, reason="this MPI has no world that survives a dead rank")
 
 SLOW = """
 import mpicluster, time
@@ -94,6 +99,41 @@ def test_by_ones_own_mpiexec(home, script, mpiexec):
     child = home.spawn(*command, "run", script("import mpicluster, sys\nprint(len(mpicluster.Client()), 'engines')\nsys.exit(5)"))
     assert child.wait(60) == 5, home.said()
     assert "2 engines" in home.said()
+
+
+def test_a_script_that_ends_before_the_engines_are_there(home, script, mpiexec):
+    *command, _ = mpiexec
+    child = home.spawn(*command, "run", script("raise SystemExit(7)"))
+    assert child.wait(60) == 7, home.said()
+    assert home.said() == ""
+    assert home.leftovers() == []
+
+
+def test_a_script_that_stops_its_cluster_goes_on(home, script, mpiexec):
+    """Longer than engines may take to end."""
+    *command, _ = mpiexec
+    text = "import mpicluster, sys, time\nmpicluster.Client().shutdown()\ntime.sleep(6)\nprint('saved')\nsys.exit(5)"
+    child = home.spawn(*command, "run", script(text))
+    assert child.wait(60) == 5, home.said()
+    assert home.said() == "saved\n"
+
+
+@needs_survivors
+def test_a_script_goes_on_without_rank_0(home, script, mpiexec):
+    launcher, *command, _ = mpiexec
+    text = """
+        import mpicluster, os, time
+        rc = mpicluster.Client()
+        os.kill(rc[0].apply_sync(os.getpid), 9)
+        while len(rc) > 1:
+            time.sleep(0.01)
+        print(rc[:].apply_sync(abs, -1))
+        print(rc[:].spmd_sync(lambda comm: comm.allreduce(1)), flush=True)
+    """
+    child = home.spawn(launcher, "--with-ft", "ulfm", *command, "run", script(textwrap.dedent(text)))
+    child.wait(60)
+    home.eventually(lambda: not home.leftovers(), "the end of the script, and of the cluster")
+    assert "[1]\n[1]\n" in home.said()
 
 
 def test_what_cannot_be_run(home):

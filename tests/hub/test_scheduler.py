@@ -839,6 +839,48 @@ def test_a_world_that_cannot_heal_is_lost_alone():
     assert bench.scheduler.healing == set()
 
 
+def test_the_end_of_a_world_is_said_once():
+    """With each engine's own reason, which does not grow with their number."""
+    bench = Bench(2)
+    second_world(bench, 6, survives=False)
+    bench.say(submit(1, list(range(2, 8)), collective="gather"))
+    bench.work(2)  # one is at the door
+    before = len(bench.heard(CLIENT, m.Engines))
+    bench.lose(4)
+    news = bench.heard(CLIENT, m.Engines)[before:]
+    assert [[e.id for e in x.engines] for x in news] == [[0, 1, 2, 3, 5, 6, 7], [0, 1]]
+    assert bench.scheduler.epoch == 6
+    assert all(x.reason.count("died") == 1 for x in news)
+    assert sorted(r.engine for r in bench.results) == [2, 3, 4, 5, 6, 7]
+    assert all(r.data.count(b"died") <= 1 for r in bench.results)
+
+
+@pytest.mark.parametrize("how", ["in time", "at all"])
+def test_a_world_that_does_not_mend_is_lost_alone(how):
+    bench = Bench(2)
+    world = second_world(bench, 3)
+    bench.say(submit(1, [2]))
+    bench.prompt = False
+    bench.lose(3)
+    if how == "in time":
+        bench.hear(4, m.Healed(1, [2, 4]))
+        bench.now += HEAL_TIMEOUT + 1
+        bench.turn()
+    else:
+        bench.hear(4, m.HealFailed(1, "it cannot"))
+    assert bench.scheduler.ended is None
+    assert sorted(bench.scheduler.engines) == [0, 1]
+    assert bench.outcomes == [(2, m.LOST)]
+    assert [bench.heard(b"%dc" % i, m.Stop) != [] for i in (0, 2, 4)] == [False, True, True]
+    assert bench.scheduler.wake_at() is None
+    late = m.EngineInfo(world.ids[1], 1, "other", 200, 1, world.number)
+    for channel in ("main", "control"):
+        bench.scheduler.register(m.Register(late, channel, "MPI", True), f"3{channel[0]}".encode(), bench.now)
+    bench.turn()
+    assert sorted(bench.scheduler.engines) == [0, 1]
+    assert bench.heard(b"3c", m.Stop) != []
+
+
 def test_the_first_world_may_go():
     bench = Bench(1)
     second_world(bench)
