@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,7 @@ from mpicluster.cli.group import (
     host_option,
     hub_options,
     interface_option,
+    interrupt,
     last_words,
     local_pid,
     main,
@@ -103,7 +104,7 @@ def start(
     except ValueError as e:
         raise click.UsageError(str(e)) from e
     for number in (signal.SIGINT, *last_words):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     try:
         ours.start(detach=daemonize, progress=True)
         _say_how_to_connect(ours, daemonize)
@@ -159,7 +160,7 @@ def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, ho
     from mpicluster.cluster.attached import Attached
 
     for number in (signal.SIGINT, *last_words):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     ours = None
     try:
         ours = Attached(n, profile=profile, cluster=cluster, mpi=mpi, hosts=host, timeout=timeout)
@@ -174,10 +175,6 @@ def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, ho
         if ours is not None:
             ours.end()
     click.echo("They have ended.", err=True)
-
-
-def _interrupt(number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
 
 def _leave_us_alone() -> None:

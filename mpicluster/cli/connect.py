@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from mpicluster.cli.group import main, plain_word, profile_option
+from mpicluster.cli.group import interrupt, last_words, main, plain_word, profile_option
 
 if TYPE_CHECKING:
     from mpicluster.client.tunnel import Tunnel
 
 __all__ = ["connect"]
 
-#: Seconds between two looks at the tunnel, and between two attempts to open it again.
-_LOOK, _PAUSE = 0.5, 5.0
+#: Seconds between two looks at the tunnel, between two at the hub, and between two attempts when something is wrong.
+_LOOK, _VISIT, _PAUSE = 0.5, 30.0, 5.0
 
 
 @main.command()
@@ -31,8 +33,11 @@ def connect(server: str, profile: str, cluster: str | None) -> None:
     mpicluster connect me@login.example.org
     """
     from mpicluster.client.tunnel import Tunnel
+    from mpicluster.errors import NoCluster
     from mpicluster.wire import contact as contact_file
 
+    for number in last_words:
+        signal.signal(number, interrupt)
     tunnel = Tunnel(server, profile, cluster)
     try:
         contact = tunnel.contact
@@ -53,6 +58,9 @@ def connect(server: str, profile: str, cluster: str | None) -> None:
             _keep_open(tunnel)
         except KeyboardInterrupt:
             click.echo("\nClosed.")
+        except NoCluster as e:
+            click.echo(f"The cluster has ended: {e}.", err=True)
+            sys.exit(1)
         finally:
             contact_file.remove(contact)
     finally:
@@ -60,12 +68,17 @@ def connect(server: str, profile: str, cluster: str | None) -> None:
 
 
 def _keep_open(tunnel: Tunnel) -> None:
-    """Until the cluster has ended."""
+    """Until the cluster has ended, which raises `NoCluster`."""
+    visit_at = time.monotonic() + _VISIT
     while True:
         time.sleep(_LOOK)
-        if tunnel.is_open():
+        dropped = not tunnel.is_open()
+        if dropped:
+            click.echo(f"The connection to {tunnel.server} dropped; trying again ...", err=True)
+        elif time.monotonic() < visit_at:
             continue
-        click.echo(f"The connection to {tunnel.server} dropped; trying again ...", err=True)
         while tunnel.again() is None:
             time.sleep(_PAUSE)
-        click.echo("It is back.", err=True)
+        visit_at = time.monotonic() + _VISIT
+        if dropped:
+            click.echo("It is back.", err=True)

@@ -9,7 +9,7 @@ import functools
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -19,6 +19,7 @@ __all__ = [
     "host_option",
     "hub_options",
     "interface_option",
+    "interrupt",
     "last_words",
     "local_pid",
     "main",
@@ -90,6 +91,11 @@ interface_option: Callable[[Any], Any] = click.option(
 )
 #: Signals after which a command comes to its end: of a person's, and of batch systems before they kill.
 last_words = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def interrupt(number: int, _frame: object) -> NoReturn:
+    """Handles such a signal as Ctrl-C is."""
+    raise KeyboardInterrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
 
 def hub_options(command: Callable[..., Any]) -> Callable[..., Any]:

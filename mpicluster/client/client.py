@@ -305,7 +305,7 @@ class Client(Jobs, Remembering):
         TimeoutError
             they did not come within ``timeout`` seconds.
         EngineError
-            one died, so that they cannot all come.
+            one died, so that they cannot all come. Of more than the cluster started with, others may attach: they are waited for.
         """
         timeout = None if timeout is None or not 0 <= timeout < math.inf else timeout
         if block:
@@ -331,8 +331,10 @@ class Client(Jobs, Remembering):
         if n is None and self._epoch > 0:
             return  # this cluster goes on with fewer
 
+        ours = wanted <= self._welcome.expected  # more come by `mpicluster attach`, however many have died
+
         def settled() -> bool:
-            return len(self._engines) >= wanted or self._lost is not None or self._epoch > 0
+            return len(self._engines) >= wanted or self._lost is not None or (ours and self._epoch > 0)
 
         if not settled() and (progress.interactive() if interactive is None else interactive):
             progress.wait_engines_interactive(self, wanted, settled, timeout, widget)
@@ -345,7 +347,7 @@ class Client(Jobs, Remembering):
             return
         if lost is not None:
             raise ClusterStopped(f"the cluster ended while waiting for its engines: {lost}{story_of_job(self.contact)}")
-        if epoch > 0:
+        if ours and epoch > 0:
             reason = reason or "an engine was lost before this client connected"
             story = story_of_job(self.contact, seldom=True)
             raise EngineError(f"{reason}; {here} engines are left, {wanted} were asked for{story}")
@@ -585,12 +587,16 @@ class Client(Jobs, Remembering):
     def close(self) -> None:
         """Disconnect. What was submitted is done, unheard; results that are not here raise `ClosedError`.
 
+        If the connection, by ssh, is down now, the cluster has not heard of what was submitted since: a RuntimeWarning says so.
         Waits for large data that are on their way, as long as they move; calls whose data no engine has asked for are dropped.
         """
         self._flush_feeds()
         if not (self._connection.inherited or self._connection.in_listener):
             self._transfers.finish(lambda: self._lost is not None)
+        down = self._connection.away and self._lost is None
         self._end("this client was closed", ClosedError)
+        if down:
+            warnings.warn("closed while the connection was down: what was submitted since is not done", RuntimeWarning, stacklevel=2)
         self._closer()
         self._transfers.release()
         with self._guard:

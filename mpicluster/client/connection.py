@@ -98,6 +98,8 @@ class Connection:
         self._others = tuple(self._selector.register(s) for s in (self._wake_in, self._signals.descriptor))
         #: frames that have arrived and are not handled yet; a message is removed after it was handled
         self._inbox: deque[Any] = deque()
+        #: messages of the first envelope that a caller has dealt with
+        self._begun = 0
         #: whether a caller reads for itself; the lock guards that it is one
         self._sitting = False
         self._seat = threading.Lock()
@@ -290,9 +292,14 @@ class Connection:
                 if left == 0.0 and not self._inbox:
                     return True  # only after a look: a caller may poll
             while self._inbox:
-                if self._inbox[0].more or not all(take(x) for x in frames.from_hub_to_client.unpack(self._inbox[0].buffer)):
+                if self._inbox[0].more:
                     return False
+                for message in frames.from_hub_to_client.unpack(self._inbox[0].buffer)[self._begun :]:
+                    if not take(message):
+                        return False
+                    self._begun += 1
                 self._inbox.popleft()
+                self._begun = 0
                 self._taken()
         return True
 
@@ -416,7 +423,8 @@ class Connection:
                 self._on_lost(f"the hub speaks another language: {e}")
                 messages = []
             counts = True
-            for message in messages:
+            begun, self._begun = self._begun, 0
+            for message in messages[begun:]:
                 if type(message) is m.Left:
                     self._leave_by = 0.0
                     continue

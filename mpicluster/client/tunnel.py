@@ -7,6 +7,7 @@ told what to forward once the contact file was read, and a pipe as its input, by
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 import shutil
 import socket
@@ -27,8 +28,8 @@ from mpicluster.errors import NoCluster
 from mpicluster.launch import process
 from mpicluster.wire import contact as contact_file
 from mpicluster.wire import messages as m
-from mpicluster.wire.address import greeted
-from mpicluster.wire.contact import Contact
+from mpicluster.wire.address import knock
+from mpicluster.wire.contact import Contact, Keeper
 
 __all__ = ["Tunnel", "connect_through", "still_there"]
 
@@ -36,6 +37,8 @@ __all__ = ["Tunnel", "connect_through", "still_there"]
 _PATIENCE, _PATIENCE_WITH_PEOPLE = 30.0, 120.0
 #: So long a command for an ssh that is connected may take.
 _PROMPT = 10.0
+#: So long nobody may listen at the hub's address, on a server that can be reached, until it counts as gone without a word.
+_GONE_AFTER = 120.0
 _NEXT, _LAST = "-- mpicluster: next", "-- mpicluster: that was all"
 _OPTIONS = {
     "ControlMaster": "yes",
@@ -44,12 +47,13 @@ _OPTIONS = {
     "ServerAliveCountMax": "3",
     "ExitOnForwardFailure": "yes",
 }
-#: Prints contact files, and ends with its input. The user's shell may be any.
+#: Prints contact files. The user's shell may be any.
 _SCRIPT = """
 for f in {files}; do if [ -f "$f" ]; then cat "$f"; printf '\\n%s\\n' '{next}'; fi; done
 printf '%s\\n' '{last}'
-exec cat > /dev/null
 """
+#: Ends with its input.
+_UNTIL_THE_END = "exec cat > /dev/null\n"
 _FOLDER = '"${{MPICLUSTER_STATE_DIR:-${{XDG_STATE_HOME:-$HOME/.local/state}}/mpicluster}}"/{profile}/*.json'
 
 
@@ -83,11 +87,13 @@ class Tunnel:
         self._folder = Path(tempfile.mkdtemp(prefix="mpicluster-"))
         self._control = str(self._folder / "ssh")
         self._session: process.Kept | None = None
+        #: since when nobody listens at the hub's address
+        self._gone_since: float | None = None
         try:
             there = self._connect()
             self._ways = {_free_port(): f"{urlsplit(a).hostname}:{urlsplit(a).port}" for a in there.tcp}
             self._forward()
-            port = next((p for p in self._ways if greeted(p)), None)
+            port = next((p for p in self._ways if knock(p)), None)
             if port is None:
                 raise NoCluster(
                     f"the cluster {there.cluster} on {there.host} cannot be reached from {server} at any of "
@@ -97,7 +103,8 @@ class Tunnel:
             self.close()
             raise
         self._ways = {port: self._ways[port]}
-        self.contact = msgspec.structs.replace(there, tcp=[f"tcp://127.0.0.1:{port}"], ipc="", through=server)
+        keeper = Keeper(socket.gethostname(), os.getpid(), contact_file.process_start(os.getpid()))
+        self.contact = msgspec.structs.replace(there, tcp=[f"tcp://127.0.0.1:{port}"], ipc="", through=server, keeper=keeper)
         self._wanted = profile, there.cluster, file
 
     def __repr__(self) -> str:
@@ -123,28 +130,53 @@ class Tunnel:
                     self._connect()
                     self._forward()
                 except _NotNow:
+                    self._end_session()  # one that forwards nothing is no tunnel
                     return None
-        return still_there(self.contact)
+        (address,) = self.contact.tcp
+        there = knock(urlsplit(address).port or 0)
+        with self._guard:
+            if there is False and not self._closed:
+                self._look_for_it()
+            else:
+                self._gone_since = None
+        return address if there else None
+
+    def _look_for_it(self) -> None:
+        """Nobody listens where the hub did. If it has ended in good order its contact file is gone."""
+        now = time.monotonic()
+        self._gone_since = self._gone_since or now
+        if now > self._gone_since + _GONE_AFTER:
+            raise NoCluster(f"nobody listens at the address of cluster {self.contact.cluster} any more: it has ended without a word")
+        by_it = ["ssh", "-T", "-S", self._control, "-o", "ControlMaster=no", "-o", "BatchMode=yes", self.server]
+        done = process.run([*by_it, f"sh -c {shlex.quote(self._script())}"], timeout=_PROMPT)
+        if done.code == 0:
+            self._chosen(done.stdout)
 
     def close(self) -> None:
         """End ssh, also while it connects."""
         self._closed = True
         with self._guard:
-            if self._session is not None:
-                self._session.end()
+            self._end_session()
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end_session(self) -> None:
+        if self._session is not None:
+            self._session.end()
+
+    def _script(self) -> str:
+        profile, _, file = self._wanted
+        files = shlex.quote(file) if file is not None else _FOLDER.format(profile=shlex.quote(profile))
+        return _SCRIPT.format(files=files, next=_NEXT, last=_LAST)
 
     def _connect(self) -> Contact:
         """Start ssh, and read the contact file."""
-        profile, cluster, file = self._wanted
-        files = shlex.quote(file) if file is not None else _FOLDER.format(profile=shlex.quote(profile))
-        script = _SCRIPT.format(files=files, next=_NEXT, last=_LAST)
+        self._end_session()  # it has ended, but for what is kept of it
         people = sys.stdin is not None and sys.stdin.isatty() and threading.current_thread() is threading.main_thread()
         options = {**_OPTIONS, "ControlPath": self._control, **({} if people else {"BatchMode": "yes"})}
         argv = ["ssh", "-T", *(word for name, value in options.items() for word in ("-o", f"{name}={value}")), self.server]
         Path(self._control).unlink(missing_ok=True)
         try:
-            session = process.Kept([*argv, f"sh -c {shlex.quote(script)}"], self._folder, aside=not people)
+            session = process.Kept([*argv, f"sh -c {shlex.quote(self._script() + _UNTIL_THE_END)}"], self._folder, aside=not people)
         except OSError as e:
             raise NoCluster(f"ssh could not be started: {e.strerror or e}") from e
         self._session = session
@@ -155,7 +187,19 @@ class Tunnel:
                 words = session.complaint().strip() or f"it did not connect within {_PATIENCE:g} s"
                 raise _NotNow(f"ssh {self.server}: {words}")
             time.sleep(0.02)
-        found = [contact_file.read(text.encode(), f"a file of {self.server}") for text in said.split(f"\n{_NEXT}\n")[:-1]]
+        session.forget()  # there are keys in it
+        return self._chosen(said)
+
+    def _chosen(self, said: str) -> Contact:
+        """The contact that is meant, among those that were printed."""
+        profile, cluster, file = self._wanted
+        found = []
+        for text in said.split(f"\n{_NEXT}\n")[:-1]:
+            try:
+                found.append(contact_file.read(text.encode(), file or f"a file of {self.server}"))
+            except NoCluster:
+                if file is not None:
+                    raise
         found = [c for c in found if not c.through and cluster in (None, c.cluster)]
         if not found:
             which = f"cluster {cluster!r}" if cluster is not None else "cluster"
@@ -200,9 +244,13 @@ def connect_through(
 
 
 def still_there(contact: Contact) -> str | None:
-    """The address in a contact of a tunnel, if the hub is at its other end now."""
-    (address,) = contact.tcp
-    return address if greeted(urlsplit(address).port or 0) else None
+    """The address of a tunnel that another process keeps, if the hub is at its other end now. It may have been opened anew, elsewhere."""
+    try:
+        now = contact_file.load(contact_file.profile_dir(contact.profile) / f"{contact.cluster}.json")
+    except NoCluster:
+        now = contact  # it was closed; perhaps not for long
+    (address,) = now.tcp if now.through else contact.tcp
+    return address if knock(urlsplit(address).port or 0) else None
 
 
 def _free_port() -> int:

@@ -5,6 +5,7 @@ Owns the sockets. Looks into no payload: a chunk's frame is passed on as it came
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -38,6 +39,8 @@ _DRAIN = 256
 _MOST_ENGINES = 1_000_000
 #: So often a socket is drained before an engine's end is acted upon: as long as it takes, but not for ever.
 _LAST_WORDS = 64
+#: How a connection fails of one who only looked whether somebody listens.
+_LEFT = (errno.EPIPE, errno.ECONNRESET)
 #: Flags as plain numbers, which cost less than pyzmq's enums.
 _NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 #: Copying a small frame costs less than keeping track of it.
@@ -301,7 +304,10 @@ class Router:
         self._connected(source, head, identity)
         known = self._lasting.back(identity, heard)
         if known is None:
-            self._transmit(identity, [frames.pack([m.Farewell("it was away for too long, and what it had asked for is forgotten")])])
+            self._transmit(
+                identity,
+                [frames.pack([m.Farewell("it was away for too long, or too much waited for it, and what it had asked for is forgotten")])],
+            )
             return
         taken, said = known
         self._transmit(identity, [frames.pack([m.Heard(taken)])])
@@ -336,12 +342,12 @@ class Router:
         watch = self._monitors[source]
         gone = []
         while watch.readable():
-            event, descriptor = monitored(watch.socket, _NOBLOCK)
+            event, value = monitored(watch.socket, _NOBLOCK)
             if event == zmq.EVENT_DISCONNECTED:
-                owner = self._owners.pop((source, descriptor), None)
+                owner = self._owners.pop((source, value), None)
                 if owner is not None:
                     gone.append(owner)
-            else:
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL or value not in _LEFT:
                 self.dropped.count("unauthenticated", "a handshake that failed")
         for owner in gone:
             self._gone(owner)

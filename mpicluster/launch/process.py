@@ -298,6 +298,10 @@ class Kept:
         """What it has printed."""
         return self._out.read_text(errors="replace")
 
+    def forget(self) -> None:
+        """Remove what it has printed so far."""
+        os.truncate(self._out, 0)
+
     def complaint(self) -> str:
         """What it has printed to its standard error."""
         return self._err.read_text(errors="replace")

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-__all__ = ["greeted", "host_addresses", "reachable"]
+__all__ = ["host_addresses", "knock", "reachable"]
 
 _SIOCGIFADDR = 0x8915
 
@@ -50,10 +50,13 @@ def reachable(addresses: Iterable[str], timeout: float = 2.0) -> str | None:
     return None
 
 
-def greeted(port: int, timeout: float = 5.0) -> bool:
-    """Whether there is a hub at the other end of a tunnel that begins at a port of this host. Tunnels take all calls; a hub says a word."""
+def knock(port: int, timeout: float = 5.0) -> bool | None:
+    """Whether there is a hub at the other end of a tunnel that begins at a port of this host: tunnels take all calls, a hub says a word.
+
+    False when the tunnel hangs up, which is what it does when nobody listens there; None when it says nothing in time, or is not there.
+    """
     try:
         with socket.create_connection(("127.0.0.1", port), timeout) as s:
             return s.recv(1) == b"\xff"  # the signature of https://rfc.zeromq.org/spec/23
     except OSError:
-        return False
+        return None

@@ -17,6 +17,7 @@ __all__ = [
     "CONTACT",
     "RUN",
     "Contact",
+    "Keeper",
     "contacts",
     "find",
     "is_alive",
@@ -34,6 +35,15 @@ __all__ = [
 CONTACT = "MPICLUSTER_CONTACT"
 #: ... and the process that has started it
 RUN = "MPICLUSTER_RUN"
+
+
+class Keeper(msgspec.Struct, frozen=True):
+    """A process that keeps a tunnel open."""
+
+    host: str
+    pid: int
+    #: its `process_start`
+    started: str
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -67,6 +77,8 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=F
     log_dir: str
     #: the server through which it is reached by ssh, if it is; its connections may drop
     through: str = ""
+    #: ... and who keeps the way open
+    keeper: Keeper | None = None
 
 
 def state_dir() -> Path:
@@ -173,10 +185,11 @@ def process_start(pid: int) -> str:
 
 
 def is_alive(contact: Contact) -> bool | None:
-    """Whether the cluster's hub runs: None when it is on another host and this cannot be seen from here."""
-    if contact.host != socket.gethostname():
+    """Whether the cluster's hub runs, or the tunnel to it is kept: None when that is on another host, and cannot be seen from here."""
+    known = contact.keeper or Keeper(contact.host, contact.hub_pid, contact.hub_started)
+    if known.host != socket.gethostname():
         return None
-    return process_start(contact.hub_pid) == contact.hub_started
+    return process_start(known.pid) == known.started
 
 
 def remove(contact: Contact) -> None:

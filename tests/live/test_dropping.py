@@ -202,7 +202,8 @@ def test_a_client_that_is_closed_while_it_is_away(rc4, road):
     road.cut()
     until(lambda: client._connection.away, "it has noticed")
     begin = time.monotonic()
-    client.close()
+    with pytest.warns(RuntimeWarning, match="connection was down"):
+        client.close()
     assert time.monotonic() - begin < 10
     with pytest.raises(mpicluster.errors.ClosedError):
         client[:].apply_sync(os.getpid)

@@ -100,6 +100,10 @@ def test_two_engines_killed_at_once(fresh):
     assert result.get(timeout=TIMEOUT) == [x * x for x in range(400)]
     until(lambda: rc.ids == [0, 3], "the client knows of the deaths")
     assert rc.direct_view().apply_async(state, "").get(timeout=TIMEOUT) == [(0, 2, 2, 2), (1, 2, 2, 2)]
+    with pytest.raises(EngineError, match="2 engines are left, 4 were asked for"):
+        rc.wait_for_engines(4, timeout=TIMEOUT)
+    with pytest.raises(TimeoutError, match="2 of 5 engines"):  # for more than there were: they may attach
+        rc.wait_for_engines(5, timeout=0.05)
 
 
 @pytest.mark.parametrize(
