@@ -16,5 +16,5 @@ MPICLUSTER=(start)
 NAME=(--profile default --cluster "local-$$")
 
 if [ -n "$ENV_SCRIPT" ]; then . "$ENV_SCRIPT"; fi
-exec ${WALLTIME:+timeout --kill-after=60 "$WALLTIME"} \
+exec ${WALLTIME:+timeout --foreground --kill-after=60 "$WALLTIME"} \
     "$PYTHON" -m mpicluster "${MPICLUSTER[0]}" -n "$ENGINES" "${NAME[@]}" "${MPICLUSTER[@]:1}"

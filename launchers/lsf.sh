@@ -10,6 +10,7 @@
 ##BSUB -P PROJECT
 ##BSUB -R "rusage[mem=16384]"
 ##BSUB -gpu "num=1"
+# written in the end, or, after `export LSB_STDOUT_DIRECT=Y`, while the job runs
 #BSUB -o mpicluster.%J.log
 # a minute before the end, a script gets KeyboardInterrupt, and engines end in good order
 #BSUB -wa TERM -wt 1

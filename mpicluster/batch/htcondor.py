@@ -22,10 +22,22 @@ class HTCondor(System):
     prefix = ""
     named = "condor-$(Cluster)"
     submitter = "condor_submit"
+    unspeakable = {
+        "env_script": (r"""['"]|\$\(""", "has no quotes, and no $("),
+        "python": (r"""['"]|\$\(""", "has no quotes, and no $("),
+        "log": (r"\$\(", "has no $("),
+    }
     refused = {
         "partition": "HTCondor has no queues; what a machine must have goes through --extra 'requirements = ...'",
         "qos": "HTCondor has none",
     }
+
+    def script(self, template: str, request: Request) -> str:
+        """As many engines as the template has cores, if none are asked for: nothing else tells them."""
+        if request.n is None and request.words:
+            found = re.search(r"^request_cpus\s*=\s*(\d+)", template, re.MULTILINE)
+            request = request._replace(n=int(found[1]) if found else None)
+        return super().script(template, request)
 
     def directives(self, request: Request) -> dict[str, str]:
         r = request
@@ -39,7 +51,7 @@ class HTCondor(System):
             "request_memory = ": None if r.mem is None else f"{r.mem}M",
             "request_gpus = ": r.gpus,
             "accounting_group = ": r.account,
-            "allowed_execute_duration = ": r.time,
+            "seconds = ": r.time,
             "output = ": r.log,
             "error = ": r.log,
         }
@@ -58,11 +70,12 @@ class HTCondor(System):
             names = ["--profile", r.profile or "default", "--cluster", r.cluster or self.named]
             words = [command, *count, *names, *rest]
             for word in words:
-                if re.search(r"['\"\n]", word):
-                    raise ValueError(f"{word!r} has quotes, which a submit file cannot hand on: put them into a script")
+                if re.search(r"['\"\n]|\$\(", word.replace(self.named, "")):
+                    raise ValueError(f"{word!r} has quotes, or $(, which a submit file cannot hand on: put them into a script")
             values["mpicluster ="] = " " + " ".join(f"'{w}'" if re.search(r"\s|^$", w) else w for w in words)
         if r.environment:
-            values["getenv ="] = ' true\nenvironment = "' + " ".join(f"{name}='{value}'" for name, value in r.environment) + '"'
+            said = " ".join(f"{name}={_quoted(value)}" for name, value in r.environment)
+            values["getenv ="] = f' true\nenvironment = "{said}"'
         return values
 
     def submission(self, path: Path) -> list[str]:
@@ -73,19 +86,29 @@ class HTCondor(System):
         return found[1] if found else None
 
     def status(self, job: Job) -> Status:
-        wanted = ["-af", "JobStatus", "ExitCode", "HoldReason"]
+        wanted = ["-af:t", "JobStatus", "LastJobStatus", "ExitCode", "ExitSignal", "HoldReason", "RemoveReason"]
         text = self._ask(["condor_q", job.id, *wanted]).strip() or self._ask(["condor_history", job.id, "-limit", "1", *wanted]).strip()
-        number, code, held = [*text.split(maxsplit=2), "", "", ""][:3]
+        fields = ["" if f.strip() == "undefined" else f.strip() for f in text.partition("\n")[0].split("\t")]
+        number, last, code, number_of_signal, held, removed = [*fields, *[""] * 6][:6]
         state = _STATE.get(number)
         if state is None:
-            raise Unknown(f"neither condor_q nor condor_history knows job {job.id}")
+            raise Unknown(f"neither condor_q nor condor_history knows job {job.id}" if not text else f"there is no job state {text!r}")
         if number == "5":
-            return Status(FAILED, f"it is held: {held}")
+            return Status(FAILED, f"it is held: {held}", stays=True)
         if number == "3":
-            return Status(FAILED, "it reached its time limit") if "duration" in held.lower() else Status(ENDED, "it was cancelled")
-        if state == ENDED and code not in ("0", "undefined"):
+            if "PeriodicRemove" in removed:  # as the template has it
+                return Status(FAILED, "it reached its time limit" if last == "2" else "its machine was taken from it")
+            return Status(ENDED, "it was cancelled") if "condor_rm" in removed else Status(FAILED, removed or "it was removed")
+        if state == ENDED and number_of_signal:
+            return Status(FAILED, f"it was ended by signal {number_of_signal}")
+        if state == ENDED and code.isdigit() and code != "0":
             return Status(FAILED, f"it exited with {code}", int(code))
         return Status(state)
 
     def cancellation(self, job: Job) -> list[str]:
         return ["condor_rm", job.id]
+
+
+def _quoted(value: str) -> str:
+    """A value of ``environment = "..."``."""
+    return "'" + value.replace("'", "''").replace('"', '""') + "'"

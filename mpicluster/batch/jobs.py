@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 import sys
@@ -15,14 +16,17 @@ import msgspec
 
 from mpicluster.batch import request as asked
 from mpicluster.batch.request import Request
-from mpicluster.batch.system import ENDED, OVER, Job, Status, System, Unknown
+from mpicluster.batch.system import ENDED, FAILED, Job, Status, Unknown, told_to_end
 from mpicluster.batch.systems import system
 from mpicluster.batch.template import template
-from mpicluster.errors import LaunchError
+from mpicluster.errors import LaunchError, NoCluster
 from mpicluster.launch.process import tail
-from mpicluster.wire.contact import profile_dir
+from mpicluster.wire.contact import is_alive, load, profile_dir
 
-__all__ = ["Record", "Watch", "filled_in", "find", "records", "request", "script", "submit", "words"]
+__all__ = ["GRACE", "Record", "Watch", "find", "records", "request", "script", "submit"]
+
+#: Seconds that a script has after KeyboardInterrupt: systems give it a minute.
+GRACE = 50.0
 
 #: Seconds between two questions to a batch system about one job: at first, and at most.
 _OFTEN, _SELDOM = 1.0, 15.0
@@ -80,7 +84,7 @@ class Record(msgspec.Struct, kw_only=True):
             that cannot be known now.
         """
         if self.state:
-            return Status(self.state, self.reason, self.code)
+            return Status(self.state, self.reason, self.code)  # it is over
         if self.system == "local" and self.host != socket.gethostname():
             raise Unknown(f"it runs on {self.host}")
         try:
@@ -89,10 +93,12 @@ class Record(msgspec.Struct, kw_only=True):
             if not self.cancelled:
                 raise
             found = Status(ENDED)  # some forget at once what never began
-        if found.state in OVER and self.cancelled:
+        if found.over and self.cancelled:
             found = Status(ENDED, "it was cancelled")
-        if found.state in OVER:
-            self.state, self.reason, self.code = found
+        if found.state == FAILED and found.reason == f"it exited with {found.code}" and told_to_end(found.code):
+            found = found._replace(reason="it was told to end: its time was over, or somebody ended it")
+        if found.over:
+            self.state, self.reason, self.code, _ = found
             _write(self)
         return found
 
@@ -105,7 +111,7 @@ class Record(msgspec.Struct, kw_only=True):
             it could not be.
         """
         try:
-            if self.status().state in OVER:
+            if self.status().over:
                 return
         except Unknown:
             pass
@@ -139,17 +145,62 @@ def request(**options: Any) -> Request:
             raise ValueError(f"{name} is a positive whole number, not {value!r}")
     if isinstance(known.get("extra"), str):
         known["extra"] = (known["extra"],)
-    for name in ("partition", "account", "qos", "name", "log", "env_script"):
-        if "\n" in str(known.get(name, "")):
-            raise ValueError(f"{name} is one line, not {known[name]!r}")
+    for name in ("partition", "account", "qos", "name", "log", "env_script", "extra"):
+        for value in [known[name]] if isinstance(known.get(name), str) else known.get(name, ()):
+            if "\n" in value or not value:
+                raise ValueError(f"{name} is one line of text, not {value!r}")
+    if "/" in known.get("name", ""):
+        raise ValueError(f"name is no path, as {known['name']!r} is: log is the file")
+    if re.search(r"[%$]", known.get("log", "")):
+        raise ValueError(f"log is the path of a file, without patterns (% and $) of the system's, not {known['log']!r}")
     unknown = set(known) - set(Request._fields)
     if unknown:
         raise ValueError(f"a job has no option {sorted(unknown)[0]!r}; the system's own go through extra")
     return Request(**{**known, "extra": tuple(known.get("extra", ()))})
 
 
-def script(kind: System, wanted: Request, given: str | os.PathLike[str] | None = None) -> str:
-    """The script that would be submitted."""
+def script(
+    name: str,
+    wanted: Request,
+    *,
+    profile: str = "default",
+    cluster: str | None = None,
+    options: Sequence[str] = (),
+    command: Sequence[str] = (),
+    grace: float = GRACE,
+    given: str | os.PathLike[str] | None = None,
+    attach: bool = False,
+) -> str:
+    """The script that `submit` would submit. A cluster without an id is named for its job.
+
+    Raises
+    ------
+    ValueError
+        the system cannot do what is asked.
+    """
+    if command and not command[0].startswith("-") and not Path(command[0]).is_file():
+        raise ValueError(f"there is no script {command[0]}")
+    if wanted.env_script is not None:
+        source = Path(wanted.env_script).expanduser().absolute()
+        if not source.is_file():
+            raise ValueError(f"--env-script {wanted.env_script}: there is no such file")
+        wanted = wanted._replace(env_script=str(source))
+    if wanted.log is not None:
+        wanted = wanted._replace(log=str(Path.cwd() / wanted.log))
+    if attach:
+        run = ["attach", *options]
+    elif command:
+        run = ["run", "--grace", f"{grace:g}", *options, "--", *command]
+    else:
+        run = ["start", *options]
+    wanted = wanted._replace(
+        python=wanted.python or sys.executable,
+        words=tuple(run),
+        profile=profile,
+        cluster=cluster,
+        environment=tuple((name, os.environ[name]) for name in _HANDED_ON if name in os.environ),
+    )
+    kind = system(name)
     return kind.script(template(kind.file, given)[1], wanted)
 
 
@@ -161,7 +212,7 @@ def submit(
     cluster: str | None = None,
     options: Sequence[str] = (),
     command: Sequence[str] = (),
-    grace: float = 50.0,
+    grace: float = GRACE,
     given: str | os.PathLike[str] | None = None,
     attach: bool = False,
 ) -> Record:
@@ -174,9 +225,11 @@ def submit(
     ValueError
         the system cannot do what is asked.
     LaunchError
-        the system did not take the job.
+        the system did not take the job; or there is, or is to be, a cluster of this id.
     """
     kind = system(name)
+    if cluster is not None and not attach:
+        _check_free(profile, cluster)
     cluster = cluster or secrets.token_hex(4)
     folder = profile_dir(profile, create=True) / "jobs"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -184,15 +237,12 @@ def submit(
     title = wanted.name or "mpicluster"
     key = f"{cluster}+{secrets.token_hex(2)}" if attach else cluster
     log = str(cwd / (wanted.log or f"{title}-{key}.log"))
-    if wanted.env_script is not None:
-        source = Path(wanted.env_script).expanduser().absolute()
-        if not source.is_file():
-            raise ValueError(f"--env-script {wanted.env_script}: there is no such file")
-        wanted = wanted._replace(env_script=str(source))
-    run = ["attach", *options] if attach else words(options, command, grace)
-    wanted = filled_in(wanted, run, profile, cluster)._replace(name=title, log=log)
+    if not Path(log).parent.is_dir():
+        raise ValueError(f"log {wanted.log}: there is no such folder")
+    wanted = wanted._replace(name=title, log=log)
+    text = script(name, wanted, profile=profile, cluster=cluster, options=options, command=command, grace=grace, given=given, attach=attach)
     path = folder / f"{key}.sh"
-    path.write_text(script(kind, wanted, given))
+    path.write_text(text)
     job = kind.submit(path, cwd, Path(log))
     record = Record(
         system=kind.name,
@@ -212,16 +262,30 @@ def submit(
     return record
 
 
-def words(options: Sequence[str], command: Sequence[str], grace: float = 50.0) -> list[str]:
-    """What of mpicluster's is run in the job: engines, or a script and its engines."""
-    return ["run", "--grace", f"{grace:g}", *options, "--", *command] if command else ["start", *options]
-
-
-def filled_in(wanted: Request, run: Sequence[str], profile: str, cluster: str | None) -> Request:
-    """A request with what mpicluster itself adds: this Python, what it runs, and the names of the cluster."""
-    environment = tuple((name, os.environ[name]) for name in _HANDED_ON if name in os.environ)
-    python = wanted.python or sys.executable
-    return wanted._replace(python=python, words=tuple(run), profile=profile, cluster=cluster, environment=environment)
+def _check_free(profile: str, cluster: str) -> None:
+    """That no cluster of this id runs, or is to; what one has left is removed."""
+    for record in records(profile):
+        if record.cluster == cluster and not record.attaches:
+            try:
+                status = record.status()
+            except Unknown as e:
+                status = Status("unknown", str(e).splitlines()[0])
+            if not status.over:
+                raise LaunchError(
+                    f"job {record.job} ({record.system}), which is to start a cluster {cluster!r}, is {status}: "
+                    f"take another id, or `mpicluster cancel {record.job}`"
+                )
+            break
+    else:
+        record = None
+    path = profile_dir(profile) / f"{cluster}.json"
+    try:
+        other = load(path)
+    except NoCluster:
+        return
+    if is_alive(other) or (is_alive(other) is None and record is None):
+        raise LaunchError(f"a cluster {cluster!r} runs already on {other.host}, or has left {path}: take another id, or remove that file")
+    path.unlink(missing_ok=True)
 
 
 def _path(record: Record) -> Path:
@@ -256,7 +320,8 @@ def find(profile: str, word: str | None) -> Record:
     """
     known = records(profile)
     for record in known:
-        if word is None or word == record.job or (word == record.cluster and not record.attaches):
+        number = re.split(r"[.;]", record.job)[0]  # without its server
+        if word is None or word in (record.job, number) or (word == record.cluster and not record.attaches):
             return record
     which = f"job {word!r}" if word else "job"
     raise LaunchError(f"no {which} was submitted under profile {profile!r}; see `mpicluster jobs`")
@@ -285,7 +350,7 @@ class Watch:
     def status(self, *, fresh: bool = False) -> Status:
         """How the job is, or was a short time ago."""
         now = time.monotonic()
-        if self._last.state in OVER or (now < self._next and not fresh):
+        if self._last.over or (now < self._next and not fresh):
             return self._last
         try:
             found = self.record.status()

@@ -18,6 +18,7 @@ _STATE = {
     "RUN": RUNNING,
     "USUSP": RUNNING,
     "SSUSP": RUNNING,
+    "UNKWN": RUNNING,  # its host does not answer
     "DONE": ENDED,
     "EXIT": FAILED,
     "ZOMBI": FAILED,
@@ -44,7 +45,7 @@ class LSF(System):
     def directives(self, request: Request) -> dict[str, str]:
         r = request
         lines: dict[str, object] = {"-J ": r.name, "-n ": r.n, "-q ": r.partition, "-P ": r.account, "-o ": r.log}
-        found = {option: f"{option}{value}" for option, value in lines.items() if value is not None}
+        found = {option: f"{option}{self.value(value)}" for option, value in lines.items() if value is not None}
         if r.time is not None:
             hours, minutes = divmod(-(-r.time // 60), 60)
             found["-W "] = f"-W {hours}:{minutes:02}"
@@ -63,7 +64,8 @@ class LSF(System):
         return found
 
     def submission(self, path: Path) -> list[str]:
-        return ["sh", "-c", 'exec bsub < "$1"', "sh", str(path)]  # it reads directives from its standard input alone
+        # it reads directives from its standard input alone; the log is to be seen while the job runs
+        return ["sh", "-c", 'LSB_STDOUT_DIRECT=Y exec bsub < "$1"', "sh", str(path)]
 
     def parse_submission(self, text: str) -> str | None:
         found = re.search(r"Job <(\d+)> is submitted", text)

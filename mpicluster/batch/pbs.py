@@ -1,4 +1,4 @@
-"""OpenPBS and PBS Professional; Torque's jobs are understood too. Words from their manuals (PBS Professional Reference Guide, qstat)."""
+"""OpenPBS and PBS Professional. Words from their manuals (PBS Professional Reference Guide, qstat)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 from mpicluster.batch.request import Request, clock
 from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown
+from mpicluster.batch.template import filled
 
 __all__ = ["PBS"]
 
@@ -40,6 +41,22 @@ class PBS(System):
     named = "pbs-${PBS_JOBID%%.*}"
     submitter = "qsub"
     refused = {"qos": "PBS has none; what a site has instead is a queue (--partition), or goes through --extra"}
+    unspeakable = {
+        "name": (r"^[^A-Za-z]|[^\w.+-]", "is letters, digits, and . _ + -, and begins with a letter"),
+        "log": (":", "has no colon, before which PBS looks for a host"),
+    }
+
+    def script(self, template: str, request: Request) -> str:
+        """Chunks are nodes, also where PBS would put several on one; and what else a site has in its line stays."""
+        text = super().script(template, request)
+        old, new = (re.search(r"^#?#PBS\s+-l\s+select=(\S+)", t, re.MULTILINE) for t in (template, text))
+        if old and new and request.n is not None:
+            ours = {part.partition("=")[0] for part in new[1].split(":")}
+            stays = [part for part in old[1].partition("+")[0].split(":")[1:] if part.partition("=")[0] not in ours]
+            text = text.replace(new[1], ":".join([new[1], *stays]), 1)
+        if (request.nodes or 1) > 1 and not re.search(r"^#PBS\s.*\bplace=", text, re.MULTILINE):
+            text = filled(text, self.prefix, {"-l place=": "-l place=scatter"})
+        return text
 
     def directives(self, request: Request) -> dict[str, str]:
         r = request
@@ -50,7 +67,7 @@ class PBS(System):
             "-A ": r.account,
             "-o ": r.log,
         }
-        found = {option: f"{option}{value}" for option, value in lines.items() if value is not None}
+        found = {option: f"{option}{self.value(value)}" for option, value in lines.items() if value is not None}
         if r.n is not None:
             nodes = r.nodes or 1
             each, rest = divmod(r.n, nodes)
@@ -76,9 +93,9 @@ class PBS(System):
         try:
             text = self._ask(["qstat", "-x", "-f", job.id])  # with those that have ended
         except Unknown as e:
-            if "invalid option" not in str(e).lower() and "usage" not in str(e).lower():
+            if "history" not in str(e).lower():
                 raise
-            text = self._ask(["qstat", "-f", job.id])  # Torque
+            text = self._ask(["qstat", "-f", job.id])  # the server keeps none
         text = re.sub(r"\n\t", "", text)  # long values go on in the next line
         state = re.search(r"^\s*job_state = (\w)", text, re.MULTILINE)
         if state is None:
@@ -92,8 +109,10 @@ class PBS(System):
         number = int(code[1])
         if number == 0:
             return Status(ENDED)
-        if number in (271, 265):  # 256 and the signal: qdel, the manual says
-            return Status(ENDED, "it was cancelled")
+        if "walltime" in (comment[1] if comment else ""):
+            return Status(FAILED, _WORDS[-29])
+        if number in (271, 265):  # 256 and the signal: qdel, the manual says; at some sites also the end of the time
+            return Status(FAILED, "it was told to end: by qdel, or because its time was over")
         said = _WORDS.get(number) or (f"it was ended by signal {number - 256}" if number > 256 else f"it exited with {number}")
         return Status(FAILED, said, number if 0 < number < 256 else None)
 

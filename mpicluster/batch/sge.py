@@ -26,6 +26,11 @@ class GridEngine(System):
         "gpus": "accelerators have a name of the site's: --extra '-l gpu=1'",
     }
 
+    unspeakable = {
+        "name": (r"^\d|[\s/:@\\*?]", "has no blanks and none of /:@*?, and does not begin with a digit"),
+        "log": (r"[:$]", "has no colon, before which Grid Engine looks for a host, and no $"),
+    }
+
     def script(self, template: str, request: Request) -> str:
         """With the parallel environment that the template has: its name is the site's."""
         found = re.search(r"^#?#\$\s*-pe\s+(\S+)", template, re.MULTILINE)
@@ -36,13 +41,13 @@ class GridEngine(System):
         r = request
         lines = {
             "-N ": r.name,
-            "-pe ": None if r.n is None else f"mpi {r.n}",
             "-l h_rt=": None if r.time is None else clock(r.time),
             "-q ": r.partition,
             "-P ": r.account,
             "-o ": r.log,
         }
-        return {option: f"{option}{value}" for option, value in lines.items() if value is not None}
+        found = {option: f"{option}{self.value(value)}" for option, value in lines.items() if value is not None}
+        return found if r.n is None else {**found, "-pe ": f"-pe mpi {r.n}"}
 
     def submission(self, path: Path) -> list[str]:
         return ["qsub", "-terse", str(path)]
@@ -66,7 +71,7 @@ class GridEngine(System):
         """Letters: what it does (q, w, r, t, s), and what hinders or is done to it (h, E, d)."""
         if "E" in letters:
             why = re.search(r"^error reason\s+\d*:\s*(.*)$", self._ask(["qstat", "-j", job.id]), re.MULTILINE)
-            return Status(FAILED, why[1].strip() if why else "it is in error state; `qstat -j` says why")
+            return Status(FAILED, why[1].strip() if why else "it is in error state; `qstat -j` says why", stays=True)
         if "r" in letters or "t" in letters or letters in ("s", "S", "T"):
             return Status(RUNNING)
         return Status(PENDING, "it is held" if "h" in letters else "")

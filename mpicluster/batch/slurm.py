@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from mpicluster.batch.request import Request, clock
-from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown
+from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown, told_to_end
 
 __all__ = ["Slurm"]
 
@@ -26,6 +26,10 @@ _WORDS = {
     "BOOT_FAIL": "a node did not boot",
     "DEADLINE": "it could not end before its deadline",
 }
+#: The template has Slurm send SIGTERM so many seconds before the end; of a job that is shorter than four times that, a quarter.
+_WARNING = 60
+#: with which Slurm ends a job whose log cannot be written
+_NO_LOG = "53"
 
 
 class Slurm(System):
@@ -44,25 +48,27 @@ class Slurm(System):
             "--ntasks=": r.n,
             "--nodes=": r.nodes,
             "--time=": None if r.time is None else clock(-(-r.time // 60) * 60, days=True),  # it counts minutes
+            "--signal=": None if r.time is None or r.time >= 4 * _WARNING else f"B:TERM@{max(1, r.time // 4)}",
             "--partition=": r.partition,
             "--account=": r.account,
             "--qos=": r.qos,
             "--mem=": None if r.mem is None else f"{r.mem}M",
             "--gpus=": r.gpus,
-            "--output=": r.log,
+            "--output=": None if r.log is None else r.log.replace("%", "%%"),
         }
-        return {option: f"{option}{value}" for option, value in values.items() if value is not None}
+        return {option: f"{option}{self.value(value)}" for option, value in values.items() if value is not None}
 
     def submission(self, path: Path) -> list[str]:
         return ["sbatch", "--parsable", str(path)]
 
     def parse_submission(self, text: str) -> str | None:
-        found = re.fullmatch(r"(\d+)(?:;\S+)?", text.strip().rpartition("\n")[2])
-        return found[1] if found else None
+        found = re.fullmatch(r"\d+(?:;\S+)?", text.strip().rpartition("\n")[2])
+        return found[0] if found else None
 
     def status(self, job: Job) -> Status:
         try:
-            text = self._ask(["scontrol", "-o", "show", "job", job.id])
+            number, there = _where(job)
+            text = self._ask(["scontrol", *there, "-o", "show", "job", number])
         except Unknown as e:
             if "Invalid job id" not in str(e):
                 raise
@@ -71,21 +77,40 @@ class Slurm(System):
         if state is None:
             raise Unknown(f"scontrol says nothing of the state of job {job.id}")
         reason, code = re.search(r"\bReason=(.*?) Dependency=", text), re.search(r"\bExitCode=(\d+):(\d+)", text)
-        return _status(state[1], reason[1] if reason else "", code[1] + ":" + code[2] if code else "")
+        ran, limit = (_seconds(re.search(rf"\b{name}=(\S+)", text)) for name in ("RunTime", "TimeLimit"))
+        warned = ran is not None and limit is not None and ran >= limit - 2 * _WARNING  # it says so up to a minute early
+        return _status(state[1], reason[1] if reason else "", code[1] + ":" + code[2] if code else "", warned=warned)
 
     def _accounted(self, job: Job) -> Status:
         """What accounting knows, where there is any."""
-        text = self._ask(["sacct", "-X", "-n", "-P", "-j", job.id, "-o", "State,ExitCode"])
+        number, there = _where(job)
+        text = self._ask(["sacct", *there, "-X", "-n", "-P", "-j", number, "-o", "State,ExitCode"])
         state, _, code = text.strip().partition("\n")[0].partition("|")
         if not state:
             raise Unknown(f"neither scontrol nor sacct knows job {job.id}")
         return _status(state.split()[0], "", code)
 
     def cancellation(self, job: Job) -> list[str]:
-        return ["scancel", job.id]
+        number, there = _where(job)
+        return ["scancel", *there, number]
 
 
-def _status(word: str, reason: str, code: str) -> Status:
+def _where(job: Job) -> tuple[str, list[str]]:
+    """Its number, and which of several Slurms knows it."""
+    number, _, cluster = job.id.partition(";")
+    return number, ["-M", cluster] if cluster else []
+
+
+def _seconds(found: re.Match[str] | None) -> int | None:
+    """A time of scontrol's: ``1-02:03:04``."""
+    parts = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", found[1]) if found else None
+    if parts is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    return ((24 * days + hours) * 60 + minutes) * 60 + seconds
+
+
+def _status(word: str, reason: str, code: str, *, warned: bool = False) -> Status:
     state = _STATE.get(word)
     if state is None:
         raise Unknown(f"there is no job state {word!r}")
@@ -95,7 +120,11 @@ def _status(word: str, reason: str, code: str) -> Status:
     if state == RUNNING:
         return Status(state)
     exit_code, _, number = code.partition(":")
+    if number == _NO_LOG:
+        return Status(FAILED, "its log could not be written")
     if word == "FAILED":
+        if warned and told_to_end(int(exit_code or 0)):
+            return Status(FAILED, _WORDS["TIMEOUT"], int(exit_code))
         said = f"it was ended by signal {number}" if number not in ("", "0") else f"it exited with {exit_code}"
         return Status(FAILED, said if reason in ("", "NonZeroExitCode") else f"{said}: {reason}", int(exit_code or 0) or None)
     return Status(state, _WORDS.get(word, "" if state == ENDED else reason or word))

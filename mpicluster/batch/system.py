@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +12,16 @@ from typing import ClassVar, NamedTuple
 
 from mpicluster.batch.request import Request
 from mpicluster.batch.template import filled
+from mpicluster.client.signals import LAST_WORDS
 from mpicluster.errors import LaunchError
 from mpicluster.launch import process
 
-__all__ = ["ENDED", "FAILED", "OVER", "PENDING", "RUNNING", "Job", "Status", "System", "Unknown"]
+__all__ = ["ENDED", "FAILED", "OVER", "PENDING", "RUNNING", "Job", "Status", "System", "Unknown", "told_to_end"]
 
 PENDING, RUNNING, ENDED, FAILED = "pending", "running", "ended", "failed"
 OVER = (ENDED, FAILED)
+#: What needs no quotes in a directive.
+_PLAIN = re.compile(r"[\w@%+=:,./^\[\]-]+")
 #: Seconds that a command of a batch system may take: some are slow, and none is worth waiting for without an end.
 _PATIENCE = 60.0
 
@@ -38,6 +43,13 @@ class Status(NamedTuple):
     reason: str = ""
     #: exit status of its script, if it failed by one
     code: int | None = None
+    #: whether it is still in the queue, though it cannot go on as it is: somebody may release it, or cancel it
+    stays: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will become of it."""
+        return self.state in OVER and not self.stays
 
     def __str__(self) -> str:
         return f"{self.state} ({self.reason})" if self.reason else self.state
@@ -45,6 +57,11 @@ class Status(NamedTuple):
 
 class Unknown(Exception):
     """The system did not answer, or not in words that are known: how the job is, nobody can say now."""
+
+
+def told_to_end(code: int | None) -> bool:
+    """Whether a script with this exit status, mpicluster's or one that it ran, has heard a signal, and come to its end."""
+    return code is not None and code - 128 in (signal.SIGINT, *LAST_WORDS)
 
 
 class System(ABC):
@@ -57,6 +74,8 @@ class System(ABC):
     prefix: ClassVar[str]
     #: of a `Request`, what this system has no word for, and what to do instead
     refused: ClassVar[Mapping[str, str]] = {}
+    #: of a `Request`, what a value must not have (a regular expression), and how that is said
+    unspeakable: ClassVar[Mapping[str, tuple[str, str]]] = {}
     #: a cluster's id, made of the job's, in the words of the template's language
     named: ClassVar[str]
     #: the command that submits
@@ -75,7 +94,26 @@ class System(ABC):
         for what, instead in self.refused.items():
             if getattr(request, what) not in (None, ()):
                 raise ValueError(f"--{what.replace('_', '-')} means nothing to {self.name}: {instead}")
+        for what, (pattern, must) in self.unspeakable.items():
+            value = getattr(request, what)
+            if value is not None and re.search(pattern, value):
+                raise ValueError(f"{what.replace('_', '-')} {value!r} cannot be said to {self.name}: it {must}")
         return filled(template, self.prefix, self.directives(request), request.extra, self.variables(request))
+
+    def value(self, value: object) -> str:
+        """A value as it stands in a directive: in quotes if it has to be.
+
+        Raises
+        ------
+        ValueError
+            it has quotes itself.
+        """
+        text = str(value)
+        if _PLAIN.fullmatch(text):
+            return text
+        if re.search(r'["\\`\n]', text) or not text:
+            raise ValueError(f"{text!r} cannot be said in a directive of {self.name}: it is empty, or has quotes or backslashes")
+        return f'"{text}"'
 
     @abstractmethod
     def directives(self, request: Request) -> dict[str, str]:
@@ -151,7 +189,7 @@ class System(ABC):
         if said.code == 0:
             return
         try:
-            if self.status(job).state in OVER:
+            if self.status(job).over:
                 return
         except Unknown:
             pass

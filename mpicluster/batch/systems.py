@@ -15,7 +15,7 @@ from mpicluster.batch.system import System
 __all__ = ["NAMES", "system"]
 
 _SYSTEMS: dict[str, System] = {s.name: s for s in (Slurm(), PBS(), LSF(), GridEngine(), HTCondor(), Local())}
-_ALSO = {"openpbs": "pbs", "torque": "pbs", "gridengine": "sge", "condor": "htcondor"}
+_ALSO = {"openpbs": "pbs", "gridengine": "sge", "condor": "htcondor"}
 NAMES = tuple(_SYSTEMS)
 
 

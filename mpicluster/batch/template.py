@@ -1,7 +1,8 @@
 """Templates of job scripts: files that work as they are, and in which lines are set. Text in, text out.
 
 A line that can be set begins with words that no other line begins with: a directive (``#SBATCH --ntasks=``), or a variable (``PYTHON=``).
-A directive may be there, be there but off (``##SBATCH ...``), or not be there: then it comes after the last that is.
+A directive may be there, be there but off (``##SBATCH ...``), or not be there: then it comes after the last that is. What follows its
+value in the line stays: other options, other resources after a comma, a comment.
 """
 
 from __future__ import annotations
@@ -71,10 +72,11 @@ def filled(
     for begin, line in directives.items():
         pattern = re.compile(rf"{off}{re.escape(prefix)}\s*{re.escape(begin)}")
         at = [i for i, old in enumerate(lines) if pattern.match(old)]
-        if not at:
+        inserted = not at
+        if inserted:
             at = [_end_of(lines, prefix)]
             lines.insert(at[0], "")
-        lines[at[0]] = f"{prefix} {line}".lstrip()
+        lines[at[0]] = f"{prefix} {line}".lstrip() if inserted else _replaced(lines[at[0]], prefix, begin, line)
         for i in reversed(at[1:]):
             del lines[i]
     end = _end_of(lines, prefix)
@@ -85,6 +87,19 @@ def filled(
             raise LaunchError(f"the template has no line that begins with {begin!r}, which {value} could be put into")
         lines[at[0]] = f"{begin}{value}"
     return "\n".join(lines) + "\n"
+
+
+def _replaced(old: str, prefix: str, begin: str, line: str) -> str:
+    """A line with another value, and what followed the old one."""
+    if not prefix:
+        return line  # an assignment, whose value is all of the line
+    value = old[old.index(begin) + len(begin) :].lstrip()
+    if begin.endswith("["):  # of LSF's: -R "span[ptile=4] select[...]"
+        new, closing, _ = line.rpartition("]")
+        return f"{prefix} {new}{closing}" + (value.partition("]")[2] or '"')
+    ends = r'"[^"]*"|\'[^\']*\'|' + (r"\S+\s+\S+" if begin == "-pe " else r"[^\s,]*" if begin.startswith("-l ") else r"\S*")
+    found = re.match(ends, value)
+    return f"{prefix} {line}{value[found.end() :] if found else ''}".rstrip()
 
 
 def _end_of(lines: Sequence[str], prefix: str) -> int:

@@ -17,6 +17,7 @@ from mpicluster.config import SCHEMES, HistoryLimits
 
 if TYPE_CHECKING:
     from mpicluster.batch.jobs import Record
+    from mpicluster.batch.request import Request
 
 __all__ = ["cancel", "jobs", "run", "script", "submit"]
 
@@ -64,71 +65,88 @@ def _words(mpi: str | None, interface: str | None, history: HistoryLimits | None
     return [*words, *history_options(history), *(["--scheme", scheme] if scheme != SCHEMES[0] else [])]
 
 
-@main.command()
-@click.argument("system")
-@_job_options
-@profile_option
-@mpi_option
-@interface_option
-@hub_options
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def script(
-    system: str,
-    asked: dict[str, Any],
-    template: str | None,
-    profile: str,
-    mpi: str | None,
-    interface: str | None,
-    history: HistoryLimits | None,
-    scheme: str,
-    command: tuple[str, ...],
-) -> None:
+class _WithScript(click.Command):
+    """A system, and perhaps a script, whose arguments are its own, also without ``--`` before it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        takes_value = {name for p in self.params if isinstance(p, click.Option) and not p.is_flag for name in p.opts}
+        positional, i = 0, 0
+        while i < len(args) and args[i] != "--":
+            if not args[i].startswith("-"):
+                positional += 1
+                if positional == 2:
+                    args = [*args[:i], "--", *args[i:]]
+                    break
+            i += 2 if args[i] in takes_value else 1
+        return super().parse_args(ctx, args)
+
+
+def _job_command(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `script` and `submit` have in common; the command gets the system, and all else as `batch.jobs.submit` takes it."""
+
+    def with_job(
+        system: str,
+        asked: dict[str, Any],
+        template: str | None,
+        cluster: str | None,
+        attach: str | None,
+        mpi: str | None,
+        interface: str | None,
+        history: HistoryLimits | None,
+        scheme: str,
+        command_: tuple[str, ...],
+        **values: Any,
+    ) -> Any:
+        from mpicluster.batch import jobs as batch
+
+        options = _words(mpi, interface, history, scheme)
+        if attach is not None:
+            options = _words(mpi, None, HistoryLimits(), SCHEMES[0])
+            if cluster or command_ or interface:
+                raise click.UsageError("--attach names a cluster that is there: it takes no --cluster, no --interface and no script")
+        job = {"cluster": attach or cluster, "attach": attach is not None, "options": options, "command": command_, "given": template}
+        extra = {name: values.pop(name) for name in ("wait",) if name in values}
+        try:
+            return command(system, batch.request(**asked), {**job, **values}, **extra)
+        except ValueError as e:
+            raise click.UsageError(str(e)) from e
+
+    decorated: Callable[..., Any] = hub_options(functools.update_wrapper(with_job, command))
+    for option in (
+        click.argument("command_", metavar="[SCRIPT ARGUMENTS...]", nargs=-1, type=click.UNPROCESSED),
+        click.argument("system"),
+        click.option(
+            "--grace", type=click.FloatRange(min=0), default=50.0, show_default=True, help="Seconds for a script after KeyboardInterrupt."
+        ),
+        interface_option,
+        mpi_option,
+        click.option(
+            "--attach", metavar="CLUSTER", callback=plain_word, help="Give a cluster that runs more engines, an MPI world of their own."
+        ),
+        click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given."),
+        profile_option,
+    ):
+        decorated = option(decorated)
+    return _job_options(decorated)
+
+
+@main.command(cls=_WithScript)
+@_job_command
+def script(system: str, request: Request, job: dict[str, Any]) -> None:
     """Print the job script that `submit` would submit.
 
     \b
     mpicluster script slurm -n 64 --time 1:00:00 > job.sh
     """
     from mpicluster.batch import jobs as batch
-    from mpicluster.batch.systems import system as batch_system
 
-    try:
-        kind = batch_system(system)
-        wanted = batch.request(**asked)
-        words = batch.words(_words(mpi, interface, history, scheme), command)
-        click.echo(batch.script(kind, batch.filled_in(wanted, words, profile, None), template), nl=False)
-    except ValueError as e:
-        raise click.UsageError(str(e)) from e
+    click.echo(batch.script(system, request, **job), nl=False)
 
 
-@main.command()
-@click.argument("system")
-@_job_options
-@profile_option
-@click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given.")
-@click.option("--attach", metavar="CLUSTER", callback=plain_word, help="Give a cluster that runs more engines, an MPI world of their own.")
-@mpi_option
-@interface_option
-@click.option(
-    "--grace", type=click.FloatRange(min=0), default=50.0, show_default=True, help="Seconds for a script after KeyboardInterrupt."
-)
+@main.command(cls=_WithScript)
+@_job_command
 @click.option("--wait", is_flag=True, help="Stay until the engines are there, or the script has ended.")
-@hub_options
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def submit(
-    system: str,
-    asked: dict[str, Any],
-    template: str | None,
-    profile: str,
-    cluster: str | None,
-    attach: str | None,
-    mpi: str | None,
-    interface: str | None,
-    grace: float,
-    wait: bool,
-    history: HistoryLimits | None,
-    scheme: str,
-    command: tuple[str, ...],
-) -> None:
+def submit(system: str, request: Request, job: dict[str, Any], *, wait: bool) -> None:
     """Submit a job that starts engines; with a script, one that runs it as their client.
 
     SYSTEM is slurm, pbs, lsf, sge, htcondor, or local.
@@ -143,28 +161,11 @@ def submit(
     from mpicluster.batch import jobs as batch
     from mpicluster.wire.contact import find as find_contact
 
-    if asked["n"] is None and template is None:
+    if request.n is None and job["given"] is None:
         raise click.UsageError("how many engines? Say -n")
-    options = _words(mpi, interface, history, scheme)
-    if attach is not None:
-        options = _words(mpi, None, HistoryLimits(), SCHEMES[0])
-        if cluster or command or interface:
-            raise click.UsageError("--attach names a cluster that is there: it takes no --cluster, no --interface and no script")
-        find_contact(profile, attach)  # complains if there is none
-    try:
-        record = batch.submit(
-            system,
-            batch.request(**asked),
-            profile=profile,
-            cluster=attach or cluster,
-            options=options,
-            command=command,
-            grace=grace,
-            given=template,
-            attach=attach is not None,
-        )
-    except ValueError as e:
-        raise click.UsageError(str(e)) from e
+    if job["attach"]:
+        find_contact(job["profile"], job["cluster"])  # complains if there is none
+    record = batch.submit(system, request, **job)
     _say_where(record)
     if wait:
         sys.exit(_follow(record))
@@ -212,6 +213,8 @@ def _follow(record: Record) -> int:
                 time.sleep(0.2)  # what it printed last, on a file system of the network
                 for text in printed.read(whole=True):
                     click.echo(text)
+                if status.stays:
+                    click.echo(f"It is still in the queue; `mpicluster cancel {record.job}` takes it out.", err=True)
                 return 0 if status.state == ENDED else status.code or 1
             if record.attaches and status.state == RUNNING:
                 with Client(profile=record.profile, cluster=record.cluster) as rc:
@@ -246,6 +249,7 @@ def jobs(profile: str, as_json: bool) -> None:
     from mpicluster.batch.jobs import records
     from mpicluster.batch.system import Unknown
     from mpicluster.cluster import words
+    from mpicluster.launch import process
 
     def ask(record: Record) -> tuple[str, str]:
         try:
@@ -256,7 +260,12 @@ def jobs(profile: str, as_json: bool) -> None:
 
     known = records(profile)
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # a slow system is waited for once, not once for each job
-        answers = list(pool.map(ask, known))
+        try:
+            answers = list(pool.map(ask, known))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            process.end(process.descendants(os.getpid()), grace=0.5)  # or they would be waited for
+            raise
     rows = []
     for record, (state, reason) in zip(known, answers, strict=True):
         rows.append({
@@ -298,14 +307,14 @@ def jobs(profile: str, as_json: bool) -> None:
 def cancel(job: str | None, profile: str) -> None:
     """Cancel a job, by its id or by that of its cluster; without JOB the newest."""
     from mpicluster.batch.jobs import find
-    from mpicluster.batch.system import OVER, Unknown
+    from mpicluster.batch.system import Unknown
 
     record = find(profile, job)
     try:
         status = record.status()
     except Unknown:
         status = None
-    if status is not None and status.state in OVER:
+    if status is not None and status.over:
         click.echo(f"Job {record.job} is over: {status}.")
         return
     record.cancel()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpicluster.cli.group import (
+    Interrupted,
     host_option,
     hub_options,
     interface_option,
@@ -111,12 +112,12 @@ def start(
         if daemonize:
             return
         reason = ours.wait()
-    except KeyboardInterrupt as e:
+    except Interrupted as e:
         _leave_us_alone()
-        click.echo(f"\nStopping ({e or 'Ctrl-C'}) ...", err=True)
+        click.echo(f"\nStopping ({e}) ...", err=True)
         ours.stop()
         click.echo("Stopped.", err=True)
-        return
+        sys.exit(e.status)
     _leave_us_alone()
     log_dir = ours.contact.log_dir if ours.contact else ""
     ours.stop()
@@ -161,20 +162,22 @@ def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, ho
 
     for number in (signal.SIGINT, *last_words):
         signal.signal(number, interrupt)
-    ours = None
+    ours, status = None, 0
     try:
         ours = Attached(n, profile=profile, cluster=cluster, mpi=mpi, hosts=host, timeout=timeout)
         click.echo(f"Engines {ours.ids[0]} to {ours.ids[-1]} are attached to cluster {ours.contact.cluster}; Ctrl-C ends them.")
         while not ours.wait(0.5):
             pass
-    except KeyboardInterrupt as e:
+    except Interrupted as e:
         _leave_us_alone()
-        click.echo(f"\nEnding them ({e or 'Ctrl-C'}) ...", err=True)
+        click.echo(f"\nEnding them ({e}) ...", err=True)
+        status = e.status
     finally:
         _leave_us_alone()
         if ours is not None:
             ours.end()
     click.echo("They have ended.", err=True)
+    sys.exit(status)
 
 
 def _leave_us_alone() -> None:

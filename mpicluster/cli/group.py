@@ -16,6 +16,7 @@ import click
 from mpicluster.config import SCHEMES, HistoryLimits
 
 __all__ = [
+    "Interrupted",
     "host_option",
     "hub_options",
     "interface_option",
@@ -93,9 +94,21 @@ interface_option: Callable[[Any], Any] = click.option(
 last_words = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal came after which the command ends.
+
+    ``status``
+        the command's then: 0 after Ctrl-C, else what a shell makes of a signal, by which a batch system's user sees why the job ended.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+        self.status = 0 if number == signal.SIGINT else 128 + number
+
+
 def interrupt(number: int, _frame: object) -> NoReturn:
-    """Handles such a signal as Ctrl-C is."""
-    raise KeyboardInterrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+    """Handles such a signal."""
+    raise Interrupted(number)
 
 
 def hub_options(command: Callable[..., Any]) -> Callable[..., Any]:

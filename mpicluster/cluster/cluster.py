@@ -129,6 +129,10 @@ class Cluster:
         self.launcher = None if launcher is None else batch_system(launcher).name
         self._template = job.pop("template", None)
         self._request = jobs.request(n=n, **job) if launcher is not None else None
+        if launcher is not None and hosts is not None:
+            raise ValueError("hosts= is for engines that are started here; a batch system chooses its own")
+        if launcher is not None and n is None and self._template is None:
+            raise ValueError("how many engines? Say n=")
         self.hosts = hosts
         self.interface = interface
         self.history = _limits(history)

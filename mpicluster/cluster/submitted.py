@@ -53,7 +53,7 @@ class Submitted:
 
     def end(self, *, grace: float) -> list[Process]:
         """Cancel it, if it is not over. Its processes are its system's to end."""
-        if self.status(fresh=True).state not in OVER:
+        if not self.status(fresh=True).over:
             self.record.cancel()
             self.wait(grace)
         return []

@@ -50,7 +50,8 @@ def run(folder):
         (folder / "running").touch()
         text = (folder / "script").read_text()
         log = next(
-            (line.split(mark, 1)[1].strip() for line in text.splitlines() for mark in ("-o ", "output = ") if mark in line), os.devnull
+            (line.split(mark, 1)[1].strip(' "\n') for line in text.splitlines() for mark in ("-o ", "output = ") if mark in line),
+            os.devnull,
         )
         env = {**os.environ, **json.loads((folder / "environment").read_text())}
         with Path(log).open("ab") as out:
@@ -174,7 +175,8 @@ def condor():
         over = state in ("over", "cancelled")
         if folder is not None and over == (NAME == "condor_history"):
             number = {"pending": 1, "running": 2, "cancelled": 3, "over": 4}[state]
-            print(number, code or "undefined", "undefined")
+            removed = "via condor_rm (by user me)" if state == "cancelled" else "undefined"
+            print(number, 2 if over else 1, code or "undefined", "undefined", "undefined", removed, sep="\t")
     elif not cancel(ARGS[-1]):
         fail(f"Couldn't find/remove all jobs matching constraint (ClusterId == {ARGS[-1]})")
 

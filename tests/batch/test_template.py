@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mpicluster.batch.request import Request
+from mpicluster.batch.systems import system
 from mpicluster.batch.template import filled, places, template
 from mpicluster.errors import LaunchError
 
@@ -31,6 +33,32 @@ def test_a_line_that_is_not_there_comes_after_the_others():
 def test_a_line_that_is_there_twice_is_there_once():
     text = filled(TEXT + "#SBATCH --ntasks=8\n", "#SBATCH", {"--ntasks=": "--ntasks=64"})
     assert text.count("--ntasks") == 1
+
+
+@pytest.mark.parametrize(("prefix", "old", "begin", "new", "expected"), [
+    ("#SBATCH", "#SBATCH --ntasks=4 --constraint=ib", "--ntasks=", "--ntasks=64", "#SBATCH --ntasks=64 --constraint=ib"),
+    ("#SBATCH", '##SBATCH --output="a b" # ours', "--output=", "--output=c", "#SBATCH --output=c # ours"),
+    ("#$", "#$ -l h_rt=01:00:00,h_vmem=4G", "-l h_rt=", "-l h_rt=02:00:00", "#$ -l h_rt=02:00:00,h_vmem=4G"),
+    ("#$", "#$  -pe  orte 4 # ours", "-pe ", "-pe mpi 64", "#$ -pe mpi 64 # ours"),
+    ("#BSUB", "#BSUB -n 4,8", "-n ", "-n 64", "#BSUB -n 64"),
+    ("#BSUB", '#BSUB -R "span[ptile=4] select[mem>1]"', '-R "span[', '-R "span[ptile=16]"', '#BSUB -R "span[ptile=16] select[mem>1]"'),
+    ("#BSUB", '##BSUB -gpu "num=1"', "-gpu ", '-gpu "num=4"', '#BSUB -gpu "num=4"'),
+    ("", "request_memory = 1 G", "request_memory = ", "request_memory = 2M", "request_memory = 2M"),
+])  # fmt: skip
+def test_what_follows_a_value_stays(prefix, old, begin, new, expected):
+    assert filled(old, prefix, {begin: new}) == expected + "\n"
+
+
+def test_chunks_of_pbs_keep_what_a_site_has_in_them():
+    text = "#PBS -l select=1:ncpus=4:mpiprocs=4:mem=8gb:arch=skylake\n#PBS -l walltime=01:00:00,file=1gb\n"
+    asked = Request(n=64, nodes=4, time=7200, mem=1024)
+    assert system("pbs").script(text, asked).splitlines() == [
+        "#PBS -l select=4:ncpus=16:mpiprocs=16:mem=1024mb:arch=skylake",
+        "#PBS -l walltime=02:00:00,file=1gb",
+        "#PBS -l place=scatter",
+    ]
+    assert ":mem=8gb:arch=skylake\n" in system("pbs").script(text, asked._replace(mem=None))
+    assert system("pbs").script(text + "#PBS -l place=pack\n", asked).count("place=") == 1
 
 
 def test_nothing_asked_is_nothing_changed():

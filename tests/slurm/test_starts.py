@@ -96,7 +96,8 @@ def test_a_second_job_attaches(site):
 
 
 def test_the_time_is_over(site):
-    """The shortest that Slurm has: its signal, up to a minute early, reaches the script, which ends in good order."""
+    """The shortest that Slurm has: its signal, up to a minute early, reaches the script, which ends in good order; and engines alone."""
+    alone, _ = submitted(site.mpicluster("submit", "slurm", "-n", "2", "--time", "1m"))
     script = site.script(
         "import time, mpicluster\nrc = mpicluster.Client()\nprint('there', flush=True)\n"
         "try:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    print('saved', len(rc[:].apply_sync(int)))\n"
@@ -104,6 +105,10 @@ def test_the_time_is_over(site):
     said = site.mpicluster("submit", "slurm", "-n", "2", "--time", "1m", "--wait", "--", script, timeout=150)
     assert re.search(r"^there$(.|\n)*^saved 2$", said.stdout, re.MULTILINE), said.stdout + said.stderr
     assert said.returncode == 0
+    rows = site.until(
+        lambda: [r for r in json.loads(site.mpicluster("jobs", "--json").stdout) if r["state"] == "failed"], "the other's end"
+    )
+    assert [(r["job"], r["reason"]) for r in rows] == [(alone, "it reached its time limit")]
 
 
 def test_a_script_that_does_not_end_is_ended(site):

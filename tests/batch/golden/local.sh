@@ -17,5 +17,5 @@ MPICLUSTER=(run --grace 50 -- search.py 'a b' '$HOME')
 NAME=(--profile default --cluster 3f2a91bc)
 
 if [ -n "$ENV_SCRIPT" ]; then . "$ENV_SCRIPT"; fi
-exec ${WALLTIME:+timeout --kill-after=60 "$WALLTIME"} \
+exec ${WALLTIME:+timeout --foreground --kill-after=60 "$WALLTIME"} \
     "$PYTHON" -m mpicluster "${MPICLUSTER[0]}" -n "$ENGINES" "${NAME[@]}" "${MPICLUSTER[@]:1}"

@@ -10,6 +10,7 @@
 #BSUB -P project
 #BSUB -R "rusage[mem=16384M/host]"
 #BSUB -gpu "num=2"
+# written in the end, or, after `export LSB_STDOUT_DIRECT=Y`, while the job runs
 #BSUB -o /home/me/search.log
 # a minute before the end, a script gets KeyboardInterrupt, and engines end in good order
 #BSUB -wa TERM -wt 1

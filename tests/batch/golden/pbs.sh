@@ -9,6 +9,8 @@
 #PBS -A project
 #PBS -o /home/me/search.log
 #PBS -j oe
+# it is written while the job runs; a PBS before 18 does that only in the end: remove this line there
+#PBS -k doe
 # a job that is begun anew would find the traces of its first life
 #PBS -r n
 #PBS -l place=excl
