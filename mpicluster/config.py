@@ -5,6 +5,7 @@ All durations are seconds, all sizes are bytes.
 
 from __future__ import annotations
 
+import signal
 from typing import NamedTuple
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "HISTORY_PENDING",
     "HistoryLimits",
     "INLINE_UP_TO",
+    "LAST_WORDS",
     "MAX_CLIENTS",
     "MAX_FRAME",
     "MAX_LOST",
@@ -102,6 +104,9 @@ HISTORY_PAUSE = 0.2
 HISTORY_PENDING = 64 * 1024 * 1024
 #: ... and what of a task's output is kept, the newest.
 HISTORY_OUTPUT = 256 * 1024
+
+#: Signals after which a command comes to its end: of a person's, and of batch systems before they kill.
+LAST_WORDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 CONNECT_TIMEOUT = 10.0
 START_TIMEOUT = 120.0

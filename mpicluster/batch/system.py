@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 from mpicluster.batch.request import Request
 from mpicluster.batch.template import filled
-from mpicluster.client.signals import LAST_WORDS
+from mpicluster.config import LAST_WORDS
 from mpicluster.errors import LaunchError
 from mpicluster.launch import process
 

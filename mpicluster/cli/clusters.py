@@ -18,14 +18,13 @@ from mpicluster.cli.group import (
     hub_options,
     interface_option,
     interrupt,
-    last_words,
     local_pid,
     main,
     mpi_option,
     plain_word,
     profile_option,
 )
-from mpicluster.config import HistoryLimits
+from mpicluster.config import LAST_WORDS, HistoryLimits
 
 if TYPE_CHECKING:
     from mpicluster.cluster.cluster import Cluster
@@ -104,7 +103,7 @@ def start(
         )
     except ValueError as e:
         raise click.UsageError(str(e)) from e
-    for number in (signal.SIGINT, *last_words):
+    for number in (signal.SIGINT, *LAST_WORDS):
         signal.signal(number, interrupt)
     try:
         ours.start(detach=daemonize, progress=True)
@@ -160,7 +159,7 @@ def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, ho
         sys.exit(run_engine(profile=profile, cluster=cluster, attach=place))
     from mpicluster.cluster.attached import Attached
 
-    for number in (signal.SIGINT, *last_words):
+    for number in (signal.SIGINT, *LAST_WORDS):
         signal.signal(number, interrupt)
     ours, status = None, 0
     try:
@@ -182,7 +181,7 @@ def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, ho
 
 def _leave_us_alone() -> None:
     """From here on the end is under way and takes seconds: a second Ctrl-C would only leave something behind."""
-    for number in (signal.SIGINT, *last_words):
+    for number in (signal.SIGINT, *LAST_WORDS):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpicluster.cli.group import interrupt, last_words, main, plain_word, profile_option
+from mpicluster.cli.group import interrupt, main, plain_word, profile_option
+from mpicluster.config import LAST_WORDS
 
 if TYPE_CHECKING:
     from mpicluster.client.tunnel import Tunnel
@@ -36,7 +37,7 @@ def connect(server: str, profile: str, cluster: str | None) -> None:
     from mpicluster.errors import NoCluster
     from mpicluster.wire import contact as contact_file
 
-    for number in last_words:
+    for number in LAST_WORDS:
         signal.signal(number, interrupt)
     tunnel = Tunnel(server, profile, cluster)
     try:

@@ -21,7 +21,6 @@ __all__ = [
     "hub_options",
     "interface_option",
     "interrupt",
-    "last_words",
     "local_pid",
     "main",
     "mpi_option",
@@ -90,8 +89,6 @@ interface_option: Callable[[Any], Any] = click.option(
     metavar="NAME",
     help="Network interface of the hub by which it is reached.  [default: $MPICLUSTER_INTERFACE, or all, tried in turn]",
 )
-#: Signals after which a command comes to its end: of a person's, and of batch systems before they kill.
-last_words = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(KeyboardInterrupt):

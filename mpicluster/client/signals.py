@@ -13,10 +13,10 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["LAST_WORDS", "Deferred", "leave_last_words_to"]
+from mpicluster.config import LAST_WORDS
 
-#: What batch systems send before they kill.
-LAST_WORDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+__all__ = ["Deferred", "leave_last_words_to"]
+
 _SIGNALS = tuple(map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)))
 #: without their wrapping, which turns numbers into enums at nine times the cost of all else here
 _plain: Any = getattr(signal, "_signal", signal)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from mpicluster import config
-from mpicluster.client.signals import LAST_WORDS
 from mpicluster.cluster.cluster import Cluster
 from mpicluster.cluster.worker import die_with_parent, new_id
 from mpicluster.errors import ClusterError, NoCluster
@@ -72,7 +71,7 @@ class Script:
 @contextlib.contextmanager
 def _heeding(script: Script) -> Iterator[None]:
     """Signals are for the script. Ctrl-C at a terminal reaches it by itself."""
-    before = {number: signal.signal(number, script.tell) for number in LAST_WORDS}
+    before = {number: signal.signal(number, script.tell) for number in config.LAST_WORDS}
     before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
