@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 import mpicluster
 from mpicluster.client.client import Client
 from mpicluster.launch import process
+from mpicluster.wire.contact import Contact
 
 #: Test functions travel by name: engines must be able to import their modules.
 FOLDERS = [str(Path(__file__).parent / name) for name in ("array", "linalg")]
@@ -89,3 +90,30 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
         clusters.discard(ranks)
         raise
     return True
+
+
+@pytest.fixture
+def some_contact() -> Callable[..., Contact]:
+    """Makes the contact of a cluster of another host, unless told otherwise."""
+
+    def make(**changes: Any) -> Contact:
+        known: dict[str, Any] = {
+            "cluster": "x",
+            "profile": "default",
+            "host": "elsewhere",
+            "hub_pid": 1,
+            "hub_started": "1",
+            "ipc": "",
+            "tcp": ["tcp://10.0.0.1:1"],
+            "server_key": "",
+            "client_public": "",
+            "client_secret": "",
+            "engines": 2,
+            "mpi": "MPI",
+            "survives": True,
+            "started": 1.0,
+            "log_dir": "/nowhere",
+        }
+        return Contact(**{**known, **changes})
+
+    return make

@@ -37,6 +37,10 @@ class HTCondor(System):
         if request.n is None and request.words:
             found = re.search(r"^request_cpus\s*=\s*(\d+)", template, re.MULTILINE)
             request = request._replace(n=int(found[1]) if found else None)
+        if request.time is not None and "$(seconds)" not in template:
+            raise ValueError(
+                "--time: the template has no line that heeds $(seconds); see periodic_remove in the one that comes with mpicluster"
+            )
         return super().script(template, request)
 
     def directives(self, request: Request) -> dict[str, str]:

@@ -32,8 +32,8 @@ GRACE = 50.0
 _OFTEN, _SELDOM = 1.0, 15.0
 #: So long a system may not know a job before it counts as gone: controllers restart, and forget what has ended.
 _UNKNOWN_FOR = 120.0
-#: Records of jobs that are kept, the newest of each profile.
-_KEEP = 50
+#: Records of jobs that are kept, the newest of each profile; and others, in seconds, if nobody knows how they ended.
+_KEEP, _FORGOTTEN_AFTER = 50, 30 * 86400.0
 #: variables by which an engine is reached, or its MPI chosen
 _HANDED_ON = ("MPICLUSTER_STATE_DIR", "MPI4PY_LIBMPI", "MPI4PY_MPIABI")
 _LAST_LINES = 15
@@ -145,9 +145,12 @@ def request(**options: Any) -> Request:
             raise ValueError(f"{name} is a positive whole number, not {value!r}")
     if isinstance(known.get("extra"), str):
         known["extra"] = (known["extra"],)
+    for name in ("log", "env_script"):
+        if isinstance(known.get(name), os.PathLike):
+            known[name] = os.fspath(known[name])
     for name in ("partition", "account", "qos", "name", "log", "env_script", "extra"):
-        for value in [known[name]] if isinstance(known.get(name), str) else known.get(name, ()):
-            if "\n" in value or not value:
+        for value in known.get(name, ()) if name == "extra" else [known[name]] if name in known else []:
+            if not isinstance(value, str) or not value or "\n" in value:
                 raise ValueError(f"{name} is one line of text, not {value!r}")
     if "/" in known.get("name", ""):
         raise ValueError(f"name is no path, as {known['name']!r} is: log is the file")
@@ -264,26 +267,26 @@ def submit(
 
 def _check_free(profile: str, cluster: str) -> None:
     """That no cluster of this id runs, or is to; what one has left is removed."""
-    for record in records(profile):
-        if record.cluster == cluster and not record.attaches:
-            try:
-                status = record.status()
-            except Unknown as e:
-                status = Status("unknown", str(e).splitlines()[0])
-            if not status.over:
-                raise LaunchError(
-                    f"job {record.job} ({record.system}), which is to start a cluster {cluster!r}, is {status}: "
-                    f"take another id, or `mpicluster cancel {record.job}`"
-                )
-            break
-    else:
-        record = None
+    ended = False
+    record = next((r for r in records(profile) if r.cluster == cluster and not r.attaches), None)
+    if record is not None:
+        try:
+            status = record.status()
+        except Unknown:
+            status = None  # most often since it ended long ago
+        if status is not None and not status.over:
+            raise LaunchError(
+                f"job {record.job} ({record.system}), which is to start a cluster {cluster!r}, is {status}: "
+                f"take another id, or `mpicluster cancel {record.job}`"
+            )
+        ended = status is not None
     path = profile_dir(profile) / f"{cluster}.json"
     try:
         other = load(path)
     except NoCluster:
         return
-    if is_alive(other) or (is_alive(other) is None and record is None):
+    alive = is_alive(other)
+    if alive or (alive is None and not ended):
         raise LaunchError(f"a cluster {cluster!r} runs already on {other.host}, or has left {path}: take another id, or remove that file")
     path.unlink(missing_ok=True)
 
@@ -329,7 +332,7 @@ def find(profile: str, word: str | None) -> Record:
 
 def _prune(profile: str) -> None:
     for record in records(profile)[_KEEP:]:
-        if record.state:
+        if record.state or record.submitted < time.time() - _FORGOTTEN_AFTER:
             for suffix in (".json", ".sh", ".status"):
                 _path(record).with_suffix(suffix).unlink(missing_ok=True)
 

@@ -49,11 +49,11 @@ class PBS(System):
     def script(self, template: str, request: Request) -> str:
         """Chunks are nodes, also where PBS would put several on one; and what else a site has in its line stays."""
         text = super().script(template, request)
-        old, new = (re.search(r"^#?#PBS\s+-l\s+select=(\S+)", t, re.MULTILINE) for t in (template, text))
+        old, new = (re.search(r"^#?#PBS\s+-l\s+select=([^\s,]+)", t, re.MULTILINE) for t in (template, text))
         if old and new and request.n is not None:
             ours = {part.partition("=")[0] for part in new[1].split(":")}
             stays = [part for part in old[1].partition("+")[0].split(":")[1:] if part.partition("=")[0] not in ours]
-            text = text.replace(new[1], ":".join([new[1], *stays]), 1)
+            text = ":".join([text[: new.end(1)], *stays]) + text[new.end(1) :]
         if (request.nodes or 1) > 1 and not re.search(r"^#PBS\s.*\bplace=", text, re.MULTILINE):
             text = filled(text, self.prefix, {"-l place=": "-l place=scatter"})
         return text

@@ -14,10 +14,10 @@ import click
 
 from mpicluster.cli.group import (
     Interrupted,
+    heed,
     host_option,
     hub_options,
     interface_option,
-    interrupt,
     local_pid,
     main,
     mpi_option,
@@ -103,8 +103,7 @@ def start(
         )
     except ValueError as e:
         raise click.UsageError(str(e)) from e
-    for number in (signal.SIGINT, *LAST_WORDS):
-        signal.signal(number, interrupt)
+    heed()
     try:
         ours.start(detach=daemonize, progress=True)
         _say_how_to_connect(ours, daemonize)
@@ -159,8 +158,7 @@ def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, ho
         sys.exit(run_engine(profile=profile, cluster=cluster, attach=place))
     from mpicluster.cluster.attached import Attached
 
-    for number in (signal.SIGINT, *LAST_WORDS):
-        signal.signal(number, interrupt)
+    heed()
     ours, status = None, 0
     try:
         ours = Attached(n, profile=profile, cluster=cluster, mpi=mpi, hosts=host, timeout=timeout)

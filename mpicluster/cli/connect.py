@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from mpicluster.cli.group import interrupt, main, plain_word, profile_option
-from mpicluster.config import LAST_WORDS
+from mpicluster.cli.group import Interrupted, heed, main, plain_word, profile_option
 
 if TYPE_CHECKING:
     from mpicluster.client.tunnel import Tunnel
@@ -37,8 +35,7 @@ def connect(server: str, profile: str, cluster: str | None) -> None:
     from mpicluster.errors import NoCluster
     from mpicluster.wire import contact as contact_file
 
-    for number in LAST_WORDS:
-        signal.signal(number, interrupt)
+    heed()
     tunnel = Tunnel(server, profile, cluster)
     try:
         contact = tunnel.contact
@@ -57,7 +54,7 @@ def connect(server: str, profile: str, cluster: str | None) -> None:
             click.echo(f"    import mpicluster\n    rc = mpicluster.Client({argument}cluster={contact.cluster!r})\n")
             click.echo("Ctrl-C closes the way; the cluster goes on.")
             _keep_open(tunnel)
-        except KeyboardInterrupt:
+        except Interrupted:
             click.echo("\nClosed.")
         except NoCluster as e:
             click.echo(f"The cluster has ended: {e}.", err=True)

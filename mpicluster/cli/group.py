@@ -13,14 +13,14 @@ from typing import Any, NoReturn
 
 import click
 
-from mpicluster.config import SCHEMES, HistoryLimits
+from mpicluster.config import LAST_WORDS, SCHEMES, HistoryLimits
 
 __all__ = [
     "Interrupted",
     "host_option",
     "hub_options",
     "interface_option",
-    "interrupt",
+    "heed",
     "local_pid",
     "main",
     "mpi_option",
@@ -103,9 +103,16 @@ class Interrupted(KeyboardInterrupt):
         self.status = 0 if number == signal.SIGINT else 128 + number
 
 
-def interrupt(number: int, _frame: object) -> NoReturn:
+def _interrupt(number: int, _frame: object) -> NoReturn:
     """Handles such a signal."""
     raise Interrupted(number)
+
+
+def heed() -> None:
+    """From now on such signals raise `Interrupted`. What is ignored stays so, as by nohup; but for Ctrl-C."""
+    for number in (signal.SIGINT, *LAST_WORDS):
+        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
 
 
 def hub_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -595,14 +595,14 @@ class Client(Jobs, Remembering):
             self._transfers.finish(lambda: self._lost is not None)
         down = self._connection.away and self._lost is None
         self._end("this client was closed", ClosedError)
-        if down:
-            warnings.warn("closed while the connection was down: what was submitted since is not done", RuntimeWarning, stacklevel=2)
         self._closer()
         self._transfers.release()
         with self._guard:
             callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
             callbacks.shutdown(wait=False)
+        if down:
+            warnings.warn("closed while the connection was down: what was submitted since is not done", RuntimeWarning, stacklevel=2)
 
     # -- in IPython --------------------------------------------------------------------------------------------------
 

@@ -131,6 +131,9 @@ def end(contact: Contact, *, grace: float = config.STOP_GRACE, asked: bool = Fal
         if _is_over(contact) and not any(p.is_alive() for p in group):
             break
         time.sleep(_POLL)
+    if contact.keeper is not None and is_alive(contact) is False:
+        clean(contact)  # of a tunnel that was killed, it is all there is
+        return ending
     if not _here(contact):
         ending.gracefully = heard and _is_over(contact)
         ending.unreachable = not ending.gracefully

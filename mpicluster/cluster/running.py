@@ -14,7 +14,7 @@ from types import FrameType
 from mpicluster import config
 from mpicluster.cluster.cluster import Cluster
 from mpicluster.cluster.worker import die_with_parent, new_id
-from mpicluster.errors import ClusterError, NoCluster
+from mpicluster.errors import ClusterError, LaunchError, NoCluster
 from mpicluster.launch import mpi as launch_mpi
 from mpicluster.launch.process import Child, Forked
 from mpicluster.wire.contact import CONTACT, RUN, Contact, find, is_alive, profile_dir
@@ -38,19 +38,20 @@ class Script:
         environment = {**launch_mpi.clean_environment(os.environ), **ours}
         self._grace = grace
         self._child = Child([sys.executable, *command], env=environment)
-        self._told = False
+        #: whether it was told to end
+        self.told = False
 
     def tell(self, _number: int = signal.SIGTERM, _frame: FrameType | None = None) -> None:
         """Let it end: KeyboardInterrupt now, SIGTERM after its time of grace, SIGKILL some seconds later. Once."""
-        if self._told:
+        if self.told:
             return
-        self._told = True
+        self.told = True
         self._child.send(signal.SIGINT)
         self._insist()
 
     def adopt(self) -> None:
         """This process is a fork of the one that has started it, and sees to it from now on."""
-        if self._told:
+        if self.told:
             self._insist()
 
     def _insist(self) -> None:
@@ -71,12 +72,14 @@ class Script:
 @contextlib.contextmanager
 def _heeding(script: Script) -> Iterator[None]:
     """Signals are for the script. Ctrl-C at a terminal reaches it by itself."""
-    before = {number: signal.signal(number, script.tell) for number in config.LAST_WORDS}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in config.LAST_WORDS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, script.tell)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        for number in before:
+        for number in config.LAST_WORDS:
             signal.signal(number, signal.SIG_IGN)  # the end is under way
 
 
@@ -105,27 +108,36 @@ def run_beside(be_engine: Callable[[str], int], command: Sequence[str], *, profi
     launcher's rank, by what it inherits: there ``be_engine(cluster)`` is called, and its value returned.
     """
     cluster = cluster or new_id()
+    old = _contact(profile, cluster)  # of another, or left behind
+    if old is not None and is_alive(old):
+        raise LaunchError(f"a cluster {cluster!r} runs already under profile {profile!r} on {old.host}: stop it, or take another id")
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()  # no thread has been started yet
     if pid == 0:
+        for number in config.LAST_WORDS:
+            signal.signal(number, _pass)  # they are for the script, which may need its engines then
         return be_engine(cluster)
     die_with_parent()
     engine = Forked(pid)
-    while (contact := _contact(profile, cluster)) is None:
+    while (contact := _contact(profile, cluster)) is None or contact == old:
         if engine.code() is not None:
             return engine.code() or 1  # it has said why
         time.sleep(_LOOK)
     script = Script(command, profile=profile, cluster=cluster, grace=grace)
     with _heeding(script):
         while not script.is_over(_LOOK):
-            if (engine.code() or 0) > _BY_SIGNAL and contact.survives and is_alive(contact):
+            if (engine.code() or 0) > _BY_SIGNAL and contact.survives and is_alive(contact) and not script.told:
                 return _go_on_without(script, contact)
         code = script.wait()
         _shut_down(contact)
     if not engine.wait(config.START_TIMEOUT):
         engine.end(config.STOP_GRACE)
     return code
+
+
+def _pass(_number: int, _frame: FrameType | None) -> None:
+    """Nothing."""
 
 
 def _go_on_without(script: Script, contact: Contact) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import time
@@ -214,16 +213,17 @@ class Child:
             it could not be started.
         """
         self._child = subprocess.Popen(list(argv), env=dict(env))
-        self._descriptor = os.pidfd_open(self._child.pid)  # also a fork of this process can use it
+        self._process = find(self._child.pid)  # also a fork of this process can use it
 
     def send(self, number: int) -> None:
         """Send it a signal, if it still runs."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._descriptor, number)
+        if self._process is not None:
+            _signal(self._process, number)
 
     def is_over(self, within: float) -> bool:
-        """Whether it has ended, after at most so many seconds."""
-        return bool(select.select([self._descriptor], [], [], within)[0])
+        """Whether it has ended, after so many seconds."""
+        time.sleep(within)
+        return self._process is None or not self._process.is_alive()
 
     def wait(self) -> int:
         """Wait until it ends. Its exit status, as a shell has it."""

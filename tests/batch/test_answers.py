@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mpicluster.batch import jobs
 from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, Unknown
 from mpicluster.batch.systems import system
 from mpicluster.errors import LaunchError
+from mpicluster.wire import contact as contact_file
 
 SCONTROL = "JobId=7 JobName=x JobState={} Reason={} Dependency=(null) ExitCode={} RunTime={} TimeLimit={} TimeMin=N/A"
 CONDOR = "\t".join(["{}"] * 6)
@@ -148,12 +151,20 @@ def test_what_mpicluster_ends_with_after_a_signal(condor):
     assert record.status() == Status(FAILED, "it was told to end: its time was over, or somebody ended it", 143)
 
 
-def test_an_id_is_one_cluster_s(condor):
+def test_an_id_is_one_cluster_s(condor, some_contact):
     jobs.submit("htcondor", jobs.request(n=2), cluster="main")
     with pytest.raises(LaunchError, match=r"job 55 \(htcondor\), which is to start a cluster 'main', is running: take another id, or"):
         jobs.submit("htcondor", jobs.request(n=2), cluster="main")
     condor.answer = CONDOR.format(4, 2, 0, NONE, NONE, NONE)
     assert jobs.submit("htcondor", jobs.request(n=2), cluster="main").job == "56"
+    condor.answer = ""  # it has ended, and is forgotten
+    assert jobs.submit("htcondor", jobs.request(n=2), cluster="main").job == "57"
+    path = contact_file.write(some_contact(cluster="main"))
+    with pytest.raises(LaunchError, match=f"runs already on elsewhere, or has left {path}"):
+        jobs.submit("htcondor", jobs.request(n=2), cluster="main")
+    condor.answer = CONDOR.format(4, 2, 0, NONE, NONE, NONE)  # its job is known to be over: it has left the file
+    assert jobs.submit("htcondor", jobs.request(n=2), cluster="main").job == "58"
+    assert not path.exists()
 
 
 def test_a_job_is_found_without_its_server(condor):
@@ -175,6 +186,8 @@ def test_a_job_is_found_without_its_server(condor):
     ({"partition": ""}, "partition is one line"),
     ({"name": "a/b"}, "name is no path"),
     ({"log": "x-%j.log"}, "without patterns"),
+    ({"log": Path("x-%j.log")}, "without patterns"),
+    ({"name": 5}, "name is one line"),
     ({"log": "x-$JOB_ID.log"}, "without patterns"),
 ])  # fmt: skip
 def test_what_no_system_is_asked(options, words):
@@ -222,6 +235,13 @@ def test_a_folder_with_blanks_and_patterns(tmp_path, monkeypatch):
         assert line in jobs.script(name, jobs.request(n=2, log="x.log")).splitlines()
     with pytest.raises(ValueError, match="no such folder"):
         jobs.submit("slurm", jobs.request(n=2, log="nowhere/x.log"))
+
+
+def test_a_template_that_does_not_heed_the_time(tmp_path):
+    own = tmp_path / "mine.sub"
+    own.write_text("request_cpus = 6\npython =\nmpicluster =\nqueue\n")
+    with pytest.raises(ValueError, match=r"no line of the template heeds \$\(seconds\)"):
+        jobs.script("htcondor", jobs.request(n=2, time="1h"), given=own)
 
 
 def test_cores_of_a_template_are_the_engines(tmp_path):

@@ -57,6 +57,8 @@ def test_chunks_of_pbs_keep_what_a_site_has_in_them():
         "#PBS -l walltime=02:00:00,file=1gb",
         "#PBS -l place=scatter",
     ]
+    one = "#PBS -l select=1:ncpus=4:mpiprocs=4:arch=skylake,walltime=01:00:00,place=pack\n"
+    assert system("pbs").script(one, Request(n=8)) == "#PBS -l select=1:ncpus=8:mpiprocs=8:arch=skylake,walltime=01:00:00,place=pack\n"
     assert ":mem=8gb:arch=skylake\n" in system("pbs").script(text, asked._replace(mem=None))
     assert system("pbs").script(text + "#PBS -l place=pack\n", asked).count("place=") == 1
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from mpicluster.cli import main
 from mpicluster.client import tunnel as module
 from mpicluster.client.tunnel import Tunnel, still_there
 from mpicluster.errors import NoCluster
 from mpicluster.wire import contact as contact_file
-from mpicluster.wire.contact import Contact
 
 TIMEOUT = 30
 
@@ -103,28 +104,12 @@ class Hub:
 class Site:
     """A server with one cluster."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, contact):
         self.path = path
         self.state = path / "state" / "default"
         self.state.mkdir(parents=True)
         self.hub = Hub()
-        self.contact = Contact(
-            cluster="x",
-            profile="default",
-            host="far",
-            hub_pid=1,
-            hub_started="1",
-            ipc="",
-            tcp=[f"tcp://127.0.0.1:{self.hub.port}"],
-            server_key="",
-            client_public="",
-            client_secret="",
-            engines=2,
-            mpi="MPI",
-            survives=True,
-            started=1.0,
-            log_dir="/nowhere",
-        )
+        self.contact = contact(tcp=[f"tcp://127.0.0.1:{self.hub.port}"])
         self.file = self.state / "x.json"
         self.file.write_bytes(msgspec.json.encode(self.contact))
 
@@ -143,8 +128,8 @@ def until(condition, what):
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch):
-    site = Site(tmp_path / "server")
+def site(tmp_path, monkeypatch, some_contact):
+    site = Site(tmp_path / "server", some_contact)
     (tmp_path / "bin").mkdir()
     for path, text in (
         (tmp_path / "bin" / "ssh", f"#!{sys.executable}\n{textwrap.dedent(SSH)}"),
@@ -278,6 +263,9 @@ def test_a_tunnel_that_was_killed_leads_nowhere(site, tmp_path):
     child.wait(TIMEOUT)
     with pytest.raises(NoCluster, match="1 stale contact file"):
         contact_file.find()
+    assert "stale" in CliRunner().invoke(main, ["list"]).output
+    assert CliRunner().invoke(main, ["stop", "--all"]).exit_code == 0
+    assert contact_file.contacts() == []
     (left,) = (tmp_path / "tmp").iterdir()
     for path in left.iterdir():
         path.unlink()

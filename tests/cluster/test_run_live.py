@@ -11,7 +11,9 @@ import time
 
 import pytest
 
+import mpicluster
 from mpicluster.launch import mpi
+from mpicluster.wire.contact import write
 
 needs_survivors = pytest.mark.skipif(not mpi.installation().library.ulfm, reason="this MPI has no world that survives a dead rank")
 
@@ -116,6 +118,21 @@ def test_a_script_that_stops_its_cluster_goes_on(home, script, mpiexec):
     child = home.spawn(*command, "run", script(text))
     assert child.wait(60) == 5, home.said()
     assert home.said() == "saved\n"
+
+
+def test_an_id_that_is_taken(home, script, mpiexec, some_contact):
+    """By a cluster that runs here: refused. By what one has left elsewhere: not taken for this one."""
+    *command, _ = mpiexec
+    write(some_contact(cluster="mine"))
+    text = "import mpicluster, sys\nprint(len(mpicluster.Client()))\nsys.exit(5)"
+    child = home.spawn(*command, "run", "--cluster", "mine", script(text))
+    assert child.wait(60) == 5, home.said()
+    assert home.said() == "2\n"
+    with mpicluster.Cluster(1, cluster="mine") as rc:
+        child = home.spawn(*command, "run", "--cluster", "mine", script(text))
+        assert child.wait(60) != 0
+        assert "a cluster 'mine' runs already under profile 'default'" in home.said()
+        assert rc[:].apply_sync(abs, -1) == [1]
 
 
 @needs_survivors

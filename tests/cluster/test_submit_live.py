@@ -31,7 +31,7 @@ def test_a_job_that_is_cancelled_before_its_time(home):
 
 
 def test_a_job_whose_time_is_over(home):
-    submitted(home, "--time", "8s")
+    submitted(home, "--time", "20s")
     home.eventually(lambda: jobs(home)[0]["state"] == "failed", "the end of the job")
     assert jobs(home)[0]["reason"] == "it reached its time limit"
     assert "Stopping (SIGTERM)" in (home.output.parent / "job.log").read_text()
