@@ -126,7 +126,7 @@ def _serve(router: Router, orders: Orders) -> None:
     started = time.monotonic()
     deadline = None
     while True:
-        starting = len(scheduler.engines) < orders.size and (scheduler.epoch == 0 or not scheduler.engines)
+        starting = len(scheduler.engines) < orders.size and (scheduler.roster.epoch == 0 or not scheduler.engines)
         timeout = None
         if deadline is not None:
             timeout = max(0.0, deadline - time.monotonic())

@@ -319,7 +319,7 @@ class Router:
         now = time.monotonic()
         for message in messages:
             if type(message) is m.Register:
-                self.scheduler.register(message, identity, now)
+                self.scheduler.roster.register(message, identity, now)
                 self._connected(source, head, identity)
                 self._engine_of[identity] = message.engine.id
                 self.on_first_engine()
@@ -369,9 +369,9 @@ class Router:
                     self._drain(source)
         self._routes.pop(identity, None)
         self._engine_of.pop(identity, None)
-        if engine in self.scheduler.engines or engine in self.scheduler.arriving:
+        if engine in self.scheduler.engines or engine in self.scheduler.roster.arriving:
             _log.warning("engine %d is gone", engine)
-        self.scheduler.engine_lost(engine, "died", time.monotonic())
+        self.scheduler.roster.lost(engine, "died", time.monotonic())
 
     def _flush(self, sends: list[Send]) -> None:
         envelopes: dict[bytes, list[m.Message]] = {}
@@ -436,7 +436,7 @@ class Router:
                 "hub": {"pid": os.getpid(), "rss": _rss()},
                 "mpi": s.mpi,
                 "survives": s.survives,
-                "epoch": s.epoch,
+                "epoch": s.roster.epoch,
                 "healing": sorted(s.healing),
                 "expected": s.expected,
                 "engines": engines,

@@ -6,12 +6,10 @@ leaves) comes in as an event through one of the methods below; `decide` then say
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
-import msgspec
-
-from mpicluster.config import HEAL_TIMEOUT, MAX_LOST
+from mpicluster.config import MAX_LOST
 from mpicluster.errors import ProtocolError
 from mpicluster.hub.balance import Balancer
 from mpicluster.hub.conditions import Conditions, Refused, Release
@@ -20,7 +18,8 @@ from mpicluster.hub.meetings import Meetings
 from mpicluster.hub.notes import Ended, Note, Submitted, Wrote
 from mpicluster.hub.records import ClientRecord, EngineRecord, Job, Part, Send, State
 from mpicluster.hub.relay import Relay
-from mpicluster.hub.worlds import MpiWorld, Worlds
+from mpicluster.hub.roster import Roster
+from mpicluster.hub.worlds import Worlds
 from mpicluster.wire import messages as m
 
 __all__ = ["Scheduler"]
@@ -46,8 +45,6 @@ class Scheduler:
         self.expected = expected
         #: engines with both channels here, by id
         self.engines: dict[int, EngineRecord] = {}
-        #: engines of which one channel is here
-        self.arriving: dict[int, EngineRecord] = {}
         self.clients: dict[bytes, ClientRecord] = {}
         self._last_client = 0
         self.balancer = Balancer(self.engines, scheme)
@@ -55,9 +52,8 @@ class Scheduler:
         self.endings = Endings(self)
         self.meetings = Meetings(self)
         self.relay = Relay(self)
+        self.roster = Roster(self)
         self.worlds = Worlds(expected)
-        #: how often an engine was lost
-        self.epoch = 0
         #: why the cluster ends; None while it does not
         self.ended: str | None = None
         self.tasks_done = 0
@@ -75,14 +71,14 @@ class Scheduler:
             m.SendSignal: self.endings.send_signal,
             m.Goodbye: self._goodbye,
             m.Shutdown: self._shutdown,
-            m.Done: self._done,
+            m.Done: self.done,
             m.Dones: self._dones,
             m.Output: self._output,
             m.Ready: self.meetings.ready,
             m.Withdrawn: self.endings.withdrawn,
             m.Stuck: self.endings.stuck,
-            m.Healed: self._healed,
-            m.HealFailed: self._heal_failed,
+            m.Healed: self.roster.healed,
+            m.HealFailed: self.roster.heal_failed,
         }
 
     # -- events ------------------------------------------------------------------------------------------------------
@@ -129,124 +125,6 @@ class Scheduler:
             return self._on[type(message)]
         except KeyError:
             raise ProtocolError(f"a {type(message).__name__} is not for the scheduler") from None
-
-    def register(self, message: m.Register, address: bytes, now: float) -> None:
-        """One of an engine's two channels is here.
-
-        Raises
-        ------
-        ProtocolError
-            it is none of this cluster's engines, or that channel is here already.
-        """
-        info = message.engine
-        if not self.worlds.has(info.id, info.world) or message.channel not in ("main", "control"):
-            raise ProtocolError(f"there is no channel {message.channel!r} of an engine {info.id}")
-        engine = self.arriving.get(info.id) or EngineRecord(info)
-        if info.id in self.engines or message.channel in engine.channels:
-            raise ProtocolError(f"engine {info.id} registers its channel {message.channel!r} twice")
-        self.arriving[info.id] = engine
-        engine.channels.add(message.channel)
-        engine.ring = message.ring or engine.ring
-        if message.channel == "main":
-            engine.main = address
-        else:
-            engine.control = address
-        world = self.worlds[info.world]
-        world.mpi, world.survives = message.mpi, message.survives
-        self.out.append(Send(address, m.Registered()))
-        if len(engine.channels) == 2:
-            del self.arriving[info.id]
-            self.engines[info.id] = engine
-            self.balancer.update(engine)
-            self._announce("")
-            if self.ended is not None:
-                self.out.append(Send(engine.control, m.Stop(self.ended)))
-            elif world.lost:
-                self.engine_lost(info.id, "came to an MPI world that cannot go on", now)
-                return
-            elif world.epoch > 0:  # another died before this one was here
-                world.healing.add(info.id)
-                world.heal_started = now
-                alive = self._alive(world)  # it shrinks as often as the others did, or some would wait for it
-                self.out += [Send(engine.control, m.Heal(epoch, alive, world.first_turn)) for epoch in range(1, world.epoch + 1)]
-            self.out += [Send(engine.control, m.Refresh(turn)) for turn in range(world.first_turn + 1, world.turn + 1)]
-
-    def engine_lost(self, engine_id: int, reason: str, now: float) -> None:
-        """An engine's process is gone, or one of its channels: it is told to end then, and so is its world, if that cannot go on."""
-        engine = self._remove(engine_id, "the hub has lost a connection to it", now)
-        if engine is None or self.ended is not None:
-            return
-        world, text = self.worlds.of(engine), f"{_described(engine)} {reason}"
-        last = not self.engines and not self.arriving
-        if not last and (world.survives or self._others(world)):
-            self._bury({engine_id: (engine, text)}, text)
-            if world.survives:
-                alive = self._alive(world)
-                world.shrink(alive, now)
-                self.out += [Send(self.engines[i].control, m.Heal(world.epoch, alive, world.turn)) for i in alive]
-            else:
-                self._lose_world(world, text, now)
-            self.end_impossible(text)
-            return
-        for part in [*engine.parts.values(), *engine.delivering.values()]:
-            part.job.abandoned = True  # who stands at its door hears the farewell, and nothing before
-        self._bury({engine_id: (engine, text)}, None)
-        if last:
-            self._end(f"the last engine is gone: {text}")
-        else:
-            self._end(f"{text}; {world.mpi} cannot go on with a dead rank, so the cluster ends (Open MPI with --with-ft ulfm can)")
-
-    def _remove(self, engine_id: int, why: str, now: float) -> EngineRecord | None:
-        """Take an engine out, and tell it to end. What it has done counts."""
-        engine = self.engines.get(engine_id)
-        if engine is not None and self.ended is None:
-            for part in [p for p in engine.parts.values() if p.done is not None]:
-                assert part.done is not None
-                part.outputs = part.done.outputs  # no more of them will come
-                self._done(engine, part.done, now)
-        gone = self.engines.pop(engine_id, None) or self.arriving.pop(engine_id, None)
-        if gone is not None:
-            self.out += [Send(a, m.Stop(why)) for a in (gone.control,) if a]
-            if self.ended is None:
-                self.balancer.remove(engine_id)
-        return gone
-
-    def _bury(self, gone: Mapping[int, tuple[EngineRecord, str]], news: str | None) -> None:
-        """Engines were removed, each for its reason: what they had is lost, or runs elsewhere. ``news`` is said if the cluster goes on."""
-        if news is not None:
-            self.epoch += len(gone)
-            self._announce(news)  # first: whoever hears of a task that was lost is to know which engines are left
-        for engine_id, (engine, text) in gone.items():
-            self.endings.engine_lost(engine_id)
-            running = next(iter(engine.parts.values()), None)
-            for part in [*reversed(engine.parts.values()), *engine.delivering.values()]:  # the oldest is to be first again
-                if part.state is not State.ENDED:  # as a part of what was to be done together with one that is gone, too
-                    self._part_lost(part, text, was_running=part is running)
-            engine.parts.clear()
-            engine.delivering.clear()
-
-    def _lose_world(self, world: MpiWorld, why: str, now: float) -> None:
-        """A world cannot go on: all its engines are lost, if there are others; else the cluster ends."""
-        if not self._others(world):
-            self._end(why)
-            return
-        world.lose()
-        gone: dict[int, tuple[EngineRecord, str]] = {}
-        for i in self._alive(world):
-            engine = self._remove(i, f"its MPI world cannot go on: {why}", now)
-            if engine is not None:
-                gone[i] = engine, f"{_described(engine)} is of an MPI world that cannot go on: {why}"
-        if gone:
-            self._bury(gone, f"an MPI world cannot go on: {why}")
-        self.end_impossible(why)
-
-    def _others(self, world: MpiWorld) -> bool:
-        """Whether there are engines of another world."""
-        return any(e.info.world != world.number for e in self.engines.values())
-
-    def _alive(self, world: MpiWorld) -> list[int]:
-        """Engines of a world that are here."""
-        return sorted(i for i, e in self.engines.items() if e.info.world == world.number)
 
     @property
     def mpi(self) -> str:
@@ -301,9 +179,7 @@ class Scheduler:
                 self._refuse(finding.job.tasks(), finding.why, m.REFUSED)
             else:
                 self.endings.too_late(finding.job, finding.why)
-        for world in self.worlds:
-            if world.heal_started is not None and now - world.heal_started > HEAL_TIMEOUT:
-                self._lose_world(world, f"engines {sorted(world.healing)} did not mend their MPI world within {HEAL_TIMEOUT:.0f} s", now)
+        self.roster.end_overdue(now)
         if self.ended is None:
             if self.meetings.waiting:
                 self.meetings.open_doors()
@@ -317,8 +193,8 @@ class Scheduler:
 
     def wake_at(self) -> float | None:
         """When `decide` should be called next if nothing happens."""
-        heals = [world.heal_started + HEAL_TIMEOUT for world in self.worlds if world.heal_started is not None]
-        times = [t for t in (self.balancer.wake_at(self._decided_at), self.conditions.wake_at(), *heals) if t is not None]
+        wakes = (self.balancer.wake_at(self._decided_at), self.conditions.wake_at(), self.roster.wake_at())
+        times = [t for t in wakes if t is not None]
         return min(times) if times else None
 
     # -- clients -----------------------------------------------------------------------------------------------------
@@ -330,7 +206,7 @@ class Scheduler:
             client = self.clients[address] = ClientRecord(message.client, address, self._last_client, message.ring)
             self.conditions.client_came(client)
         infos = [e.info for e in self.engines.values()]
-        self.out.append(Send(address, m.Welcome(self.cluster, self.expected, self.epoch, infos, self.mpi, self.survives)))
+        self.out.append(Send(address, m.Welcome(self.cluster, self.expected, self.roster.epoch, infos, self.mpi, self.survives)))
         if self.ended is not None:
             self.out.append(Send(address, m.Farewell(self.ended)))
 
@@ -371,10 +247,6 @@ class Scheduler:
             self.out.append(Send(client.address, m.Farewell(reason)))
         for engine in self.engines.values():
             self.out.append(Send(engine.control, m.Stop(reason)))
-
-    def _announce(self, reason: str) -> None:
-        news = m.Engines(self.epoch, [e.info for e in self.engines.values()], reason)
-        self.out += [Send(c.address, news) for c in self.clients.values()]
 
     # -- work comes in -----------------------------------------------------------------------------------------------
 
@@ -488,7 +360,8 @@ class Scheduler:
 
     # -- work comes back ---------------------------------------------------------------------------------------------
 
-    def _done(self, engine: EngineRecord, message: m.Done, now: float) -> None:
+    def done(self, engine: EngineRecord, message: m.Done, now: float) -> None:
+        """An engine has done a part; its output may be on the way."""
         part = engine.parts.get(message.seq)
         if part is None:
             if message.seq > engine.seq:
@@ -547,7 +420,7 @@ class Scheduler:
         """The first of several engines tells what all of them have done."""
         for number, done in message.dones:
             if number in self.engines:
-                self._done(self.engines[number], done, now)
+                self.done(self.engines[number], done, now)
 
     def _again(self, part: Part, engine: EngineRecord, outcome: int) -> bool:
         """Whether a balanced part that failed is run again, on another engine first."""
@@ -574,7 +447,7 @@ class Scheduler:
         world = self.worlds.of(engine)
         if message.revoked == world.turn:
             world.turn += 1
-            self.out += [Send(self.engines[i].control, m.Refresh(world.turn)) for i in self._alive(world)]
+            self.out += [Send(self.engines[i].control, m.Refresh(world.turn)) for i in self.roster.alive(world)]
 
     def _output(self, engine: EngineRecord, message: m.Output, now: float) -> None:
         """A task writes. Its result waits for all of it: they come by two ways."""
@@ -585,7 +458,7 @@ class Scheduler:
         self.notes.append(Wrote(part.job.number, part.index, message.output))
         self.tell(part.job.client, m.Written(part.task, engine.info.id, message.output))
         if part.done is not None:
-            self._done(engine, part.done, now)
+            self.done(engine, part.done, now)
 
     def tell(self, client: ClientRecord, message: m.Message) -> None:
         """Say something to a client, if it is there."""
@@ -637,7 +510,8 @@ class Scheduler:
             if job.fn_id:
                 self.out += [Send(self.engines[i].main, m.Forget([job.fn_id])) for i in job.holders if i in self.engines]
 
-    def _part_lost(self, part: Part, why: str, *, was_running: bool) -> None:
+    def part_lost(self, part: Part, why: str, *, was_running: bool) -> None:
+        """A part's engine is gone: it runs elsewhere, if it may."""
         if not part.balanced:
             if part.job.submit.collective:
                 self.meetings.abandon(part.job, part)
@@ -666,24 +540,6 @@ class Scheduler:
             self.tell(part.job.client, m.Credit(part.task, -1, 0))
         self.balancer.add([part], first=True)
 
-    # -- the world is mended ----------------------------------------------------------------------------------------
-
-    def _healed(self, engine: EngineRecord, message: m.Healed, now: float) -> None:
-        if engine.info.id not in message.engines:
-            raise ProtocolError(f"engine {engine.info.id} healed into a world without it")
-        world = self.worlds.of(engine)
-        if message.epoch == world.epoch:
-            world.healing.discard(engine.info.id)
-            engine.info = msgspec.structs.replace(engine.info, rank=message.engines.index(engine.info.id))
-            if not world.healing:
-                world.heal_started = None
-                self._announce("")
-
-    def _heal_failed(self, engine: EngineRecord, message: m.HealFailed, now: float) -> None:
-        world = self.worlds.of(engine)
-        if message.epoch == world.epoch:  # else another rank died meanwhile, and the next attempt is under way
-            self._lose_world(world, f"the MPI world could not be mended after a rank died: {message.reason}", now)
-
     def check(self) -> None:
         """Assert the invariants (for tests)."""
         held = (State.ASSIGNED, State.READY, State.ENTERED)
@@ -698,11 +554,6 @@ class Scheduler:
                 assert parts
                 assert all(p.state is not State.ENDED and p.task == task for p in parts)
         assert all(part.state is State.READY for job in self.meetings.waiting if not job.abandoned for part in job.parts)
-
-
-def _described(engine: EngineRecord) -> str:
-    info = engine.info
-    return f"engine {info.id} (rank {info.rank}, pid {info.pid} on {info.host})"
 
 
 def _check_submit(message: m.Submit) -> None:

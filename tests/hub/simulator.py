@@ -420,7 +420,7 @@ class Cluster:
         engine = self.engines.setdefault(id_, FakeEngine(self, id_))
         info = m.EngineInfo(id_, id_, "host", 100 + id_, 1)
         for channel in channels:
-            self.scheduler.register(m.Register(info, channel, "MPI", self.survives), b"e%d%c" % (id_, ord(channel[0])), self.now)
+            self.scheduler.roster.register(m.Register(info, channel, "MPI", self.survives), b"e%d%c" % (id_, ord(channel[0])), self.now)
         return engine
 
     def connect(self):
@@ -505,7 +505,7 @@ class Cluster:
         for queue in (engine.main_out, engine.control_out):
             for _ in range(self.random.randint(0, len(queue))):
                 self.hear_engine(engine, queue)
-        self.scheduler.engine_lost(id_, "died", self.now)
+        self.scheduler.roster.lost(id_, "died", self.now)
         self.decide()
 
     def leave(self, address, *, politely):
@@ -613,7 +613,7 @@ class Cluster:
             assert not engine.delivering
             assert not engine.withdrawing
         for engine in self.engines.values():
-            assert engine.shrinks == s.epoch, "some shrink more often than others"
+            assert engine.shrinks == s.roster.epoch, "some shrink more often than others"
             assert not engine.stopped
             assert not engine.incoming
             assert not engine.outgoing

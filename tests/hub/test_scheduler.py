@@ -42,7 +42,7 @@ class Bench:
 
     def arrive(self, engine, *channels):
         for channel in channels or ("main", "control"):
-            self.scheduler.register(register(engine, channel, self.survives), f"{engine}{channel[0]}".encode(), self.now)
+            self.scheduler.roster.register(register(engine, channel, self.survives), f"{engine}{channel[0]}".encode(), self.now)
 
     def heard(self, address, kind):
         """What of one kind was said to an address."""
@@ -118,7 +118,7 @@ class Bench:
 
     def lose(self, engine):
         self.queues[engine] = []
-        self.scheduler.engine_lost(engine, "died", self.now)
+        self.scheduler.roster.lost(engine, "died", self.now)
         self.turn()
 
 
@@ -354,9 +354,9 @@ def test_an_engine_that_cannot_be_is_refused(message):
     """An id out of range, a channel that is here, a channel that there is not: nothing changes."""
     bench = Bench(4)
     with pytest.raises(ProtocolError):
-        bench.scheduler.register(message, b"x", 0.0)
+        bench.scheduler.roster.register(message, b"x", 0.0)
     assert sorted(bench.scheduler.engines) == [0, 1, 2, 3]
-    assert bench.scheduler.arriving == {}
+    assert bench.scheduler.roster.arriving == {}
 
 
 def test_an_engine_that_dies_as_it_arrives_is_missed():
@@ -364,7 +364,7 @@ def test_an_engine_that_dies_as_it_arrives_is_missed():
     bench = Bench(3, arrived=1)
     bench.arrive(1, "main")
     bench.lose(1)
-    assert bench.scheduler.epoch == 1
+    assert bench.scheduler.roster.epoch == 1
     assert any("engine 1" in x.reason for x in bench.heard(CLIENT, m.Engines))
     bench.arrive(2)
     bench.turn()
@@ -775,7 +775,7 @@ def second_world(bench, n=2, *, survives=True):
         bench.queues[engine] = []
         info = m.EngineInfo(engine, engine - world.ids.start, "other", 100 + engine, 1, world.number)
         for channel in ("main", "control"):
-            bench.scheduler.register(m.Register(info, channel, "MPI", survives), f"{engine}{channel[0]}".encode(), bench.now)
+            bench.scheduler.roster.register(m.Register(info, channel, "MPI", survives), f"{engine}{channel[0]}".encode(), bench.now)
     bench.turn()
     return world
 
@@ -786,7 +786,7 @@ def test_an_engine_is_of_the_world_that_was_invited():
     assert list(world.ids) == [2, 3]
     for id_, number in ((2, 0), (1, world.number), (4, world.number), (2, 7)):
         with pytest.raises(ProtocolError):
-            bench.scheduler.register(m.Register(m.EngineInfo(id_, 0, "h", 1, 1, number), "main", "MPI", True), b"x", 0.0)
+            bench.scheduler.roster.register(m.Register(m.EngineInfo(id_, 0, "h", 1, 1, number), "main", "MPI", True), b"x", 0.0)
 
 
 def test_what_is_done_together_is_of_one_world():
@@ -849,7 +849,7 @@ def test_the_end_of_a_world_is_said_once():
     bench.lose(4)
     news = bench.heard(CLIENT, m.Engines)[before:]
     assert [[e.id for e in x.engines] for x in news] == [[0, 1, 2, 3, 5, 6, 7], [0, 1]]
-    assert bench.scheduler.epoch == 6
+    assert bench.scheduler.roster.epoch == 6
     assert all(x.reason.count("died") == 1 for x in news)
     assert sorted(r.engine for r in bench.results) == [2, 3, 4, 5, 6, 7]
     assert all(r.data.count(b"died") <= 1 for r in bench.results)
@@ -875,7 +875,7 @@ def test_a_world_that_does_not_mend_is_lost_alone(how):
     assert bench.scheduler.wake_at() is None
     late = m.EngineInfo(world.ids[1], 1, "other", 200, 1, world.number)
     for channel in ("main", "control"):
-        bench.scheduler.register(m.Register(late, channel, "MPI", True), f"3{channel[0]}".encode(), bench.now)
+        bench.scheduler.roster.register(m.Register(late, channel, "MPI", True), f"3{channel[0]}".encode(), bench.now)
     bench.turn()
     assert sorted(bench.scheduler.engines) == [0, 1]
     assert bench.heard(b"3c", m.Stop) != []

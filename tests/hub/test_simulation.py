@@ -150,7 +150,7 @@ def test_engines_may_come_in_any_order_and_die_meanwhile(seed):
                 cluster.step()
     cluster.settle()
     assert sorted(cluster.scheduler.engines) == sorted(cluster.engines)
-    assert all(engine.epoch == cluster.scheduler.epoch for engine in cluster.engines.values())
+    assert all(engine.epoch == cluster.scheduler.roster.epoch for engine in cluster.engines.values())
     (client,) = cluster.clients.values()
     client.submit(targets=sorted(cluster.engines), collective="gather")
     cluster.settle()
@@ -198,7 +198,7 @@ def test_typed_nonsense_is_refused_or_makes_sense(events):
     s = Scheduler("cluster", 2)
     for i in (0, 1):
         for channel in ("main", "control"):
-            s.register(m.Register(m.EngineInfo(i, i, "h", 1, 1), channel, "MPI", True), b"%d%c" % (i, ord(channel[0])), 0.0)
+            s.roster.register(m.Register(m.EngineInfo(i, i, "h", 1, 1), channel, "MPI", True), b"%d%c" % (i, ord(channel[0])), 0.0)
         s.from_client(b"%dr" % i, m.Hello("c", 1), 0.0)
         s.from_client(b"%dr" % i, submit(1, targets=[0, 1], collective="gather"), 0.0)
         s.from_client(b"%dr" % i, submit(2, data=[b"x"] * 3, retries=1), 0.0)
@@ -209,7 +209,7 @@ def test_typed_nonsense_is_refused_or_makes_sense(events):
             if isinstance(message, typing.get_args(m.ClientMessage)):
                 s.from_client(b"%dr" % who, message, 0.0, frame)
             elif dies and number % 7 == 6:
-                s.engine_lost(who, "died", 0.0)
+                s.roster.lost(who, "died", 0.0)
             else:
                 s.from_engine(who, message, 0.0, frame)
         except ProtocolError:
