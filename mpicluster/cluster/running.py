@@ -14,7 +14,7 @@ from types import FrameType
 from mpicluster import config
 from mpicluster.cluster.cluster import Cluster
 from mpicluster.cluster.worker import die_with_parent, new_id
-from mpicluster.errors import ClusterError, LaunchError, NoCluster
+from mpicluster.errors import ClusterError, NoCluster
 from mpicluster.launch import mpi as launch_mpi
 from mpicluster.launch.process import Child, Forked
 from mpicluster.wire.contact import CONTACT, RUN, Contact, find, is_alive, profile_dir
@@ -109,8 +109,6 @@ def run_beside(be_engine: Callable[[str], int], command: Sequence[str], *, profi
     """
     cluster = cluster or new_id()
     old = _contact(profile, cluster)  # of another, or left behind
-    if old is not None and is_alive(old):
-        raise LaunchError(f"a cluster {cluster!r} runs already under profile {profile!r} on {old.host}: stop it, or take another id")
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()  # no thread has been started yet

@@ -17,11 +17,12 @@ import msgspec
 
 from mpicluster import config
 from mpicluster.config import HistoryLimits
+from mpicluster.errors import LaunchError, NoCluster
 from mpicluster.hub.orders import Berth, Invitation, Orders
 from mpicluster.launch import mpi as launch_mpi
 from mpicluster.launch.hub import HubProcess
 from mpicluster.wire.address import reachable
-from mpicluster.wire.contact import profile_dir
+from mpicluster.wire.contact import is_alive, load, profile_dir
 
 __all__ = ["die_with_parent", "new_id", "run_engine"]
 
@@ -56,12 +57,14 @@ def run_engine(
         if problem is not None:
             _refuse(problem)
         return _serve(world, _invited(world, profile, cluster, attach))
+    rank, size = launch_mpi.launcher_rank(os.environ), launch_mpi.launcher_size(os.environ)
+    taken = _taken(profile, cluster) if cluster is not None and not rank else None
     cluster = cluster or new_id()
     start_hub = functools.partial(
         _start_hub, cluster=cluster, profile=profile, owner=owner, launcher=launcher, history=history, scheme=scheme, interface=interface
     )
-    hub, size = None, launch_mpi.launcher_size(os.environ)
-    if size is not None and launch_mpi.launcher_rank(os.environ) == 0:
+    hub = None
+    if size is not None and rank == 0 and taken is None:
         hub = start_hub(size=size)  # it starts while MPI does
     world = World()
     problem = launch_mpi.check_launcher(world.size, world.id, os.environ)
@@ -69,10 +72,35 @@ def run_engine(
         if hub is not None:
             hub.abandon()
         _refuse(problem)
-    if hub is None and world.id == 0:
-        hub = start_hub(size=world.size)
-    berth = world.wire.bcast(msgspec.json.decode(hub.answer(), type=Berth) if hub is not None else None)
-    return _serve(world, berth)
+    said: Berth | str = ""
+    if world.id == 0:
+        try:
+            said = taken or msgspec.json.decode((hub or start_hub(size=world.size)).answer(), type=Berth)
+        except LaunchError as e:
+            said = str(e)
+    return _serve(world, _agreed(world, said))
+
+
+def _taken(profile: str, cluster: str) -> str | None:
+    """Whether a cluster of that id runs here already; as a sentence."""
+    try:
+        other = load(profile_dir(profile) / f"{cluster}.json")
+    except NoCluster:
+        return None
+    if not is_alive(other):
+        return None
+    return f"a cluster {cluster!r} runs already under profile {profile!r} on {other.host}: stop it, or take another id"
+
+
+def _agreed(world: Any, said: Any) -> Any:
+    """What rank 0 says; if that is why there will be no cluster, all ranks end. Collective."""
+    said = world.wire.bcast(said)
+    if not isinstance(said, str):
+        return said
+    if world.rank == 0:
+        sys.stderr.write(said.rstrip() + "\n")
+    _finish(world)
+    sys.exit(2)
 
 
 def _invited(world: Any, profile: str, cluster: str | None, place: str) -> Berth:
@@ -86,14 +114,9 @@ def _invited(world: Any, profile: str, cluster: str | None, place: str) -> Berth
                 said = msgspec.json.decode(rc._attach(world.size, place), type=Invitation)
         except Exception as e:  # noqa: BLE001 - the others wait for this rank
             said = f"these engines cannot attach: {e}"
-    said = world.wire.bcast(said)
-    if isinstance(said, str):
-        if world.rank == 0:
-            sys.stderr.write(said + "\n")
-        _finish(world)
-        sys.exit(2)
-    world.attach(said.world, said.first)
-    return said.berth
+    invitation: Invitation = _agreed(world, said)
+    world.attach(invitation.world, invitation.first)
+    return invitation.berth
 
 
 def _serve(world: Any, berth: Berth) -> int:

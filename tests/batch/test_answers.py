@@ -240,7 +240,7 @@ def test_a_folder_with_blanks_and_patterns(tmp_path, monkeypatch):
 def test_a_template_that_does_not_heed_the_time(tmp_path):
     own = tmp_path / "mine.sub"
     own.write_text("request_cpus = 6\npython =\nmpicluster =\nqueue\n")
-    with pytest.raises(ValueError, match=r"no line of the template heeds \$\(seconds\)"):
+    with pytest.raises(ValueError, match=r"no line that heeds \$\(seconds\)"):
         jobs.script("htcondor", jobs.request(n=2, time="1h"), given=own)
 
 
