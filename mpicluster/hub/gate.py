@@ -20,6 +20,8 @@ class Dropped(msgspec.Struct):
     malformed: int = 0
     oversized: int = 0
     unauthenticated: int = 0
+    #: connections that ended before it was known whose they are: most often of somebody who looked whether the hub is there
+    unfinished: int = 0
 
     def count(self, kind: str, why: str) -> None:
         """Count and log one; a flood is logged once in a thousand."""

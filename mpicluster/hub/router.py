@@ -39,7 +39,7 @@ _DRAIN = 256
 _MOST_ENGINES = 1_000_000
 #: So often a socket is drained before an engine's end is acted upon: as long as it takes, but not for ever.
 _LAST_WORDS = 64
-#: How a connection fails of one who only looked whether somebody listens.
+#: How a connection fails whose other end leaves, as one does that only looks whether somebody listens.
 _LEFT = (errno.EPIPE, errno.ECONNRESET)
 #: Flags as plain numbers, which cost less than pyzmq's enums.
 _NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -347,7 +347,9 @@ class Router:
                 owner = self._owners.pop((source, value), None)
                 if owner is not None:
                     gone.append(owner)
-            elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL or value not in _LEFT:
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and value in _LEFT:
+                self.dropped.unfinished += 1
+            else:
                 self.dropped.count("unauthenticated", "a handshake that failed")
         for owner in gone:
             self._gone(owner)

@@ -51,7 +51,7 @@ FACTS = {
     ],
     "clients": 1,
     "tasks": {"waiting": 5, "assigned": 4, "done": 19},
-    "dropped": {"malformed": 0, "oversized": 0, "unauthenticated": 0},
+    "dropped": {"malformed": 0, "oversized": 0, "unauthenticated": 0, "unfinished": 0},
 }
 
 
