@@ -67,6 +67,17 @@ def test_start_says_when_and_why_the_cluster_ended(home):
     assert "Its logs:" in home.said()
 
 
+def test_hosts_of_a_file(home, tmp_path):
+    """As this MPI's mpiexec reads it."""
+    name = "localhost slots=2" if installed.library().kind == "openmpi" else "localhost:2"
+    (tmp_path / "hosts").write_text(name + "\n")
+    child = start(home, "-n", "2", "--host", str(tmp_path / "hosts"))
+    with mpicluster.Client() as rc:
+        assert rc[:].spmd_sync(lambda comm: comm.allreduce(1)) == [2, 2]
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == 0
+
+
 def test_one_interface_alone_is_published(home, monkeypatch):
     """By an option, or, for all of a site, by a variable; one that is not there is said with those that are."""
     child = start(home, "-n", "1", "--interface", "lo", "--cluster", "option")
