@@ -24,6 +24,7 @@ __all__ = [
     "HISTORY_PENDING",
     "HistoryLimits",
     "INLINE_UP_TO",
+    "JOB_GRACE",
     "LAST_WORDS",
     "MAX_CLIENTS",
     "MAX_FRAME",
@@ -107,6 +108,9 @@ HISTORY_OUTPUT = 256 * 1024
 
 #: Signals after which a command comes to its end: of a person's, and of batch systems before they kill.
 LAST_WORDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+#: How long a script in a batch job has after the first of them: systems give it a minute.
+JOB_GRACE = 50.0
 
 CONNECT_TIMEOUT = 10.0
 START_TIMEOUT = 120.0

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from mpicluster.batch.request import Request
-from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown
+from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown, exited
 
 __all__ = ["HTCondor"]
 
@@ -105,9 +105,7 @@ class HTCondor(System):
             return Status(ENDED, "it was cancelled") if "condor_rm" in removed else Status(FAILED, removed or "it was removed")
         if state == ENDED and number_of_signal:
             return Status(FAILED, f"it was ended by signal {number_of_signal}")
-        if state == ENDED and code.isdigit() and code != "0":
-            return Status(FAILED, f"it exited with {code}", int(code))
-        return Status(state)
+        return exited(int(code)) if state == ENDED and code.isdigit() else Status(state)
 
     def cancellation(self, job: Job) -> list[str]:
         return ["condor_rm", job.id]

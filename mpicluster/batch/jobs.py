@@ -16,17 +16,15 @@ import msgspec
 
 from mpicluster.batch import request as asked
 from mpicluster.batch.request import Request
-from mpicluster.batch.system import ENDED, FAILED, Job, Status, Unknown, told_to_end
+from mpicluster.batch.system import ENDED, Job, Status, Unknown
 from mpicluster.batch.systems import system
 from mpicluster.batch.template import template
+from mpicluster.config import JOB_GRACE
 from mpicluster.errors import LaunchError, NoCluster
-from mpicluster.launch.process import tail
+from mpicluster.launch.process import last_lines
 from mpicluster.wire.contact import is_alive, load, profile_dir
 
-__all__ = ["GRACE", "Record", "Watch", "find", "records", "request", "script", "submit"]
-
-#: Seconds that a script has after KeyboardInterrupt: systems give it a minute.
-GRACE = 50.0
+__all__ = ["Record", "Watch", "find", "records", "request", "script", "submit"]
 
 #: Seconds between two questions to a batch system about one job: at first, and at most.
 _OFTEN, _SELDOM = 1.0, 15.0
@@ -36,7 +34,6 @@ _UNKNOWN_FOR = 120.0
 _KEEP, _FORGOTTEN_AFTER = 50, 30 * 86400.0
 #: variables by which an engine is reached, or its MPI chosen
 _HANDED_ON = ("MPICLUSTER_STATE_DIR", "MPI4PY_LIBMPI", "MPI4PY_MPIABI")
-_LAST_LINES = 15
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -95,15 +92,13 @@ class Record(msgspec.Struct, kw_only=True):
             found = Status(ENDED)  # some forget at once what never began
         if found.over and self.cancelled:
             found = Status(ENDED, "it was cancelled")
-        if found.state == FAILED and found.reason == f"it exited with {found.code}" and told_to_end(found.code):
-            found = found._replace(reason="it was told to end: its time was over, or somebody ended it")
         if found.over:
             self.state, self.reason, self.code, _ = found
             _write(self)
         return found
 
-    def cancel(self) -> None:
-        """Cancel it; if it is over, nothing happens.
+    def cancel(self) -> Status | None:
+        """Cancel it. If it is over, nothing happens but that it is told how it ended.
 
         Raises
         ------
@@ -111,17 +106,19 @@ class Record(msgspec.Struct, kw_only=True):
             it could not be.
         """
         try:
-            if self.status().over:
-                return
+            status = self.status()
+            if status.over:
+                return status
         except Unknown:
             pass
         system(self.system).cancel(self.handle())
         self.cancelled = True
         _write(self)
+        return None
 
-    def story(self, lines: int = _LAST_LINES) -> str:
+    def story(self) -> str:
         """The last lines of what it printed, as a paragraph of an error message."""
-        said = [line for line in tail(self.log, 200) if line.strip()][-lines:]
+        said = last_lines(self.log)
         if not said:
             return f"It printed nothing (its log is {self.log}; its script {self.script})."
         return "\n".join([f"The last lines of {self.log}:", *(f"    {line}" for line in said)])
@@ -170,7 +167,7 @@ def script(
     cluster: str | None = None,
     options: Sequence[str] = (),
     command: Sequence[str] = (),
-    grace: float = GRACE,
+    grace: float = JOB_GRACE,
     given: str | os.PathLike[str] | None = None,
     attach: bool = False,
 ) -> str:
@@ -215,7 +212,7 @@ def submit(
     cluster: str | None = None,
     options: Sequence[str] = (),
     command: Sequence[str] = (),
-    grace: float = GRACE,
+    grace: float = JOB_GRACE,
     given: str | os.PathLike[str] | None = None,
     attach: bool = False,
 ) -> Record:

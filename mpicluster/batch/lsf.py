@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from mpicluster.batch.request import Request
-from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown
+from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown, exited
 
 __all__ = ["LSF"]
 
@@ -45,7 +45,7 @@ class LSF(System):
     def directives(self, request: Request) -> dict[str, str]:
         r = request
         lines: dict[str, object] = {"-J ": r.name, "-n ": r.n, "-q ": r.partition, "-P ": r.account, "-o ": r.log}
-        found = {option: f"{option}{self.value(value)}" for option, value in lines.items() if value is not None}
+        found = self.said(lines)
         if r.time is not None:
             hours, minutes = divmod(-(-r.time // 60), 60)
             found["-W "] = f"-W {hours}:{minutes:02}"
@@ -87,8 +87,8 @@ class LSF(System):
                 return Status(ENDED if words == "it was cancelled" else FAILED, words)
         if word == "ZOMBI":
             return Status(FAILED, "its host is lost")
-        said = f"it exited with {code}" if code not in ("", "-") else "it failed"
-        return Status(FAILED, said if ended in ("", "-") else f"{said}: {ended}", int(code) if code.isdigit() else None)
+        failed = exited(int(code)) if code.isdigit() and code != "0" else Status(FAILED, "it failed")
+        return failed if ended in ("", "-") else failed._replace(reason=f"{failed.reason}: {ended}")
 
     def cancellation(self, job: Job) -> list[str]:
         return ["bkill", job.id]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mpicluster.batch.request import Request, clock
-from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown
+from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown, exited
 from mpicluster.batch.template import filled
 
 __all__ = ["PBS"]
@@ -67,7 +67,7 @@ class PBS(System):
             "-A ": r.account,
             "-o ": r.log,
         }
-        found = {option: f"{option}{self.value(value)}" for option, value in lines.items() if value is not None}
+        found = self.said(lines)
         if r.n is not None:
             nodes = r.nodes or 1
             each, rest = divmod(r.n, nodes)
@@ -107,14 +107,14 @@ class PBS(System):
         if code is None:
             return Status(ENDED, "it was cancelled before it began")
         number = int(code[1])
-        if number == 0:
-            return Status(ENDED)
-        if "walltime" in (comment[1] if comment else ""):
+        if number and "walltime" in (comment[1] if comment else ""):
             return Status(FAILED, _WORDS[-29])
         if number in (271, 265):  # 256 and the signal: qdel, the manual says; at some sites also the end of the time
             return Status(FAILED, "it was told to end: by qdel, or because its time was over")
-        said = _WORDS.get(number) or (f"it was ended by signal {number - 256}" if number > 256 else f"it exited with {number}")
-        return Status(FAILED, said, number if 0 < number < 256 else None)
+        if 0 <= number < 256:
+            return exited(number)
+        said = f"it was ended by signal {number - 256}" if number > 256 else f"it exited with {number}"
+        return Status(FAILED, _WORDS.get(number, said))
 
     def cancellation(self, job: Job) -> list[str]:
         return ["qdel", job.id]

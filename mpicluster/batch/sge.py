@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from mpicluster.batch.request import Request, clock
-from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown
+from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown, exited
 
 __all__ = ["GridEngine"]
 
@@ -46,7 +46,7 @@ class GridEngine(System):
             "-P ": r.account,
             "-o ": r.log,
         }
-        found = {option: f"{option}{self.value(value)}" for option, value in lines.items() if value is not None}
+        found = self.said(lines)
         return found if r.n is None else {**found, "-pe ": f"-pe mpi {r.n}"}
 
     def submission(self, path: Path) -> list[str]:
@@ -91,7 +91,7 @@ class GridEngine(System):
             return Status(
                 FAILED, f"it was ended by signal {status - 128}" if number == "100" and status > 128 else why.strip() or f"failure {number}"
             )
-        return Status(ENDED) if status == 0 else Status(FAILED, f"it exited with {status}", status)
+        return exited(status)
 
     def cancellation(self, job: Job) -> list[str]:
         return ["qdel", job.id]

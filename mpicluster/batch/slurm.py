@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mpicluster.batch.request import Request, clock
-from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown, told_to_end
+from mpicluster.batch.request import Request, clock, seconds
+from mpicluster.batch.system import ENDED, FAILED, PENDING, RUNNING, Job, Status, System, Unknown, exited, told_to_end
 
 __all__ = ["Slurm"]
 
@@ -56,7 +56,7 @@ class Slurm(System):
             "--gpus=": r.gpus,
             "--output=": None if r.log is None else r.log.replace("%", "%%"),
         }
-        return {option: f"{option}{self.value(value)}" for option, value in values.items() if value is not None}
+        return self.said(values)
 
     def submission(self, path: Path) -> list[str]:
         return ["sbatch", "--parsable", str(path)]
@@ -103,11 +103,10 @@ def _where(job: Job) -> tuple[str, list[str]]:
 
 def _seconds(found: re.Match[str] | None) -> int | None:
     """A time of scontrol's: ``1-02:03:04``."""
-    parts = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", found[1]) if found else None
-    if parts is None:
+    try:
+        return seconds(found[1]) if found else None
+    except ValueError:  # UNLIMITED
         return None
-    days, hours, minutes, seconds = (int(part or 0) for part in parts.groups())
-    return ((24 * days + hours) * 60 + minutes) * 60 + seconds
 
 
 def _status(word: str, reason: str, code: str, *, warned: bool = False) -> Status:
@@ -125,6 +124,6 @@ def _status(word: str, reason: str, code: str, *, warned: bool = False) -> Statu
     if word == "FAILED":
         if warned and told_to_end(int(exit_code or 0)):
             return Status(FAILED, _WORDS["TIMEOUT"], int(exit_code))
-        said = f"it was ended by signal {number}" if number not in ("", "0") else f"it exited with {exit_code}"
-        return Status(FAILED, said if reason in ("", "NonZeroExitCode") else f"{said}: {reason}", int(exit_code or 0) or None)
+        failed = Status(FAILED, f"it was ended by signal {number}") if number not in ("", "0") else exited(int(exit_code or 1))
+        return failed if reason in ("", "NonZeroExitCode") else failed._replace(reason=f"{failed.reason}: {reason}")
     return Status(state, _WORDS.get(word, "" if state == ENDED else reason or word))

@@ -16,10 +16,9 @@ from mpicluster.config import LAST_WORDS
 from mpicluster.errors import LaunchError
 from mpicluster.launch import process
 
-__all__ = ["ENDED", "FAILED", "OVER", "PENDING", "RUNNING", "Job", "Status", "System", "Unknown", "told_to_end"]
+__all__ = ["ENDED", "FAILED", "PENDING", "RUNNING", "Job", "Status", "System", "Unknown", "exited", "told_to_end"]
 
 PENDING, RUNNING, ENDED, FAILED = "pending", "running", "ended", "failed"
-OVER = (ENDED, FAILED)
 #: What needs no quotes in a directive.
 _PLAIN = re.compile(r"[\w@%+=:,./^\[\]-]+")
 #: Seconds that a command of a batch system may take: some are slow, and none is worth waiting for without an end.
@@ -47,9 +46,14 @@ class Status(NamedTuple):
     stays: bool = False
 
     @property
+    def stands(self) -> bool:
+        """Whether nothing more becomes of it by itself."""
+        return self.state in (ENDED, FAILED)
+
+    @property
     def over(self) -> bool:
         """Whether nothing more will become of it."""
-        return self.state in OVER and not self.stays
+        return self.stands and not self.stays
 
     def __str__(self) -> str:
         return f"{self.state} ({self.reason})" if self.reason else self.state
@@ -59,9 +63,17 @@ class Unknown(Exception):
     """The system did not answer, or not in words that are known: how the job is, nobody can say now."""
 
 
-def told_to_end(code: int | None) -> bool:
+def told_to_end(code: int) -> bool:
     """Whether a script with this exit status, mpicluster's or one that it ran, has heard a signal, and come to its end."""
-    return code is not None and code - 128 in (signal.SIGINT, *LAST_WORDS)
+    return code - 128 in (signal.SIGINT, *LAST_WORDS)
+
+
+def exited(code: int) -> Status:
+    """Of a job whose script has ended with this status."""
+    if code == 0:
+        return Status(ENDED)
+    why = "it was told to end: its time was over, or somebody ended it" if told_to_end(code) else f"it exited with {code}"
+    return Status(FAILED, why, code)
 
 
 class System(ABC):
@@ -114,6 +126,10 @@ class System(ABC):
         if re.search(r'["\\`\n]', text) or not text:
             raise ValueError(f"{text!r} cannot be said in a directive of {self.name}: it is empty, or has quotes or backslashes")
         return f'"{text}"'
+
+    def said(self, values: Mapping[str, object]) -> dict[str, str]:
+        """Directives, by what they begin with, of those that have a value."""
+        return {option: f"{option}{self.value(value)}" for option, value in values.items() if value is not None}
 
     @abstractmethod
     def directives(self, request: Request) -> dict[str, str]:

@@ -12,8 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpicluster.cli.group import host_option, hub_options, interface_option, main, mpi_option, plain_word, profile_option
-from mpicluster.config import SCHEMES, HistoryLimits
+from mpicluster.cli.group import (
+    cluster_option,
+    engines_option,
+    host_option,
+    hub_options,
+    interface_option,
+    main,
+    mpi_option,
+    plain_word,
+    profile_option,
+    refuse_for_ranks,
+    timeout_option,
+)
+from mpicluster.config import JOB_GRACE, SCHEMES, HistoryLimits
 
 if TYPE_CHECKING:
     from mpicluster.batch.jobs import Record
@@ -88,10 +100,12 @@ def _job_command(command: Callable[..., Any]) -> Callable[..., Any]:
         system: str,
         asked: dict[str, Any],
         template: str | None,
+        profile: str,
         cluster: str | None,
         attach: str | None,
         mpi: str | None,
         interface: str | None,
+        grace: float,
         history: HistoryLimits | None,
         scheme: str,
         command_: tuple[str, ...],
@@ -104,10 +118,17 @@ def _job_command(command: Callable[..., Any]) -> Callable[..., Any]:
             options = _words(mpi, None, HistoryLimits(), SCHEMES[0])
             if cluster or command_ or interface:
                 raise click.UsageError("--attach names a cluster that is there: it takes no --cluster, no --interface and no script")
-        job = {"cluster": attach or cluster, "attach": attach is not None, "options": options, "command": command_, "given": template}
-        extra = {name: values.pop(name) for name in ("wait",) if name in values}
+        job = {
+            "profile": profile,
+            "cluster": attach or cluster,
+            "attach": attach is not None,
+            "options": options,
+            "command": command_,
+            "grace": grace,
+            "given": template,
+        }
         try:
-            return command(system, batch.request(**asked), {**job, **values}, **extra)
+            return command(system, batch.request(**asked), job, **values)
         except ValueError as e:
             raise click.UsageError(str(e)) from e
 
@@ -116,14 +137,18 @@ def _job_command(command: Callable[..., Any]) -> Callable[..., Any]:
         click.argument("command_", metavar="[SCRIPT ARGUMENTS...]", nargs=-1, type=click.UNPROCESSED),
         click.argument("system"),
         click.option(
-            "--grace", type=click.FloatRange(min=0), default=50.0, show_default=True, help="Seconds for a script after KeyboardInterrupt."
+            "--grace",
+            type=click.FloatRange(min=0),
+            default=JOB_GRACE,
+            show_default=True,
+            help="Seconds for a script after KeyboardInterrupt.",
         ),
         interface_option,
         mpi_option,
         click.option(
             "--attach", metavar="CLUSTER", callback=plain_word, help="Give a cluster that runs more engines, an MPI world of their own."
         ),
-        click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given."),
+        cluster_option,
         profile_option,
     ):
         decorated = option(decorated)
@@ -189,7 +214,7 @@ def _say_where(record: Record) -> None:
 def _follow(record: Record) -> int:
     """Say what the job does, and show what it prints, until its engines are there or its script has ended. The exit status."""
     from mpicluster.batch.jobs import Watch
-    from mpicluster.batch.system import ENDED, OVER, RUNNING
+    from mpicluster.batch.system import ENDED, RUNNING
     from mpicluster.client.client import Client
     from mpicluster.cluster.follow import Tail
     from mpicluster.wire.contact import profile_dir
@@ -209,7 +234,7 @@ def _follow(record: Record) -> int:
                 click.echo(f"Job {record.job} is {said}.", err=True)
             for text in printed.read():
                 click.echo(text)
-            if status.state in OVER:
+            if status.stands:
                 time.sleep(0.2)  # what it printed last, on a file system of the network
                 for text in printed.read(whole=True):
                     click.echo(text)
@@ -307,32 +332,23 @@ def jobs(profile: str, as_json: bool) -> None:
 def cancel(job: str | None, profile: str) -> None:
     """Cancel a job, by its id or by that of its cluster; without JOB the newest."""
     from mpicluster.batch.jobs import find
-    from mpicluster.batch.system import Unknown
 
     record = find(profile, job)
-    try:
-        status = record.status()
-    except Unknown:
-        status = None
-    if status is not None and status.over:
-        click.echo(f"Job {record.job} is over: {status}.")
+    ended = record.cancel()
+    if ended is not None:
+        click.echo(f"Job {record.job} is over: {ended}.")
         return
-    record.cancel()
     click.echo(f"Cancelled job {record.job} ({record.system}), cluster {record.cluster}.")
 
 
 @main.command(context_settings=_SCRIPT)
-@click.option(
-    "-n", "n", type=click.IntRange(min=1), default=None, help="Number of engines.  [default: those of the batch job, or the cores]"
-)
+@engines_option
 @profile_option
-@click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given.")
+@cluster_option
 @mpi_option
 @host_option
 @interface_option
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds for engines to come."
-)
+@timeout_option
 @click.option(
     "--grace", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds for the script after KeyboardInterrupt."
 )
@@ -368,10 +384,10 @@ def run(
     from mpicluster.launch.mpi import is_rank
 
     if is_rank(os.environ):
+        refuse_for_ranks(n, mpi, host)
         sys.exit(
             _as_rank(
                 command,
-                given=[n, mpi, host],
                 profile=profile,
                 cluster=cluster,
                 grace=grace,
@@ -393,13 +409,11 @@ def run(
     sys.exit(run_script(ours, command, grace=grace))
 
 
-def _as_rank(command: Sequence[str], given: Sequence[object], *, profile: str, cluster: str | None, grace: float, **options: Any) -> int:
+def _as_rank(command: Sequence[str], *, profile: str, cluster: str | None, grace: float, **options: Any) -> int:
     """Under mpiexec: every rank is an engine, and rank 0 has the script beside it."""
     from mpicluster.cluster.worker import run_engine
     from mpicluster.launch.mpi import launcher_rank
 
-    if any(value is not None for value in given):
-        raise click.UsageError("-n, --mpi and --host are for mpiexec, which has started this already")
     if launcher_rank(os.environ) != 0:
         return run_engine(profile=profile, cluster=cluster, **options)
     from mpicluster.cluster.running import run_beside

@@ -14,6 +14,8 @@ import click
 
 from mpicluster.cli.group import (
     Interrupted,
+    cluster_option,
+    engines_option,
     heed,
     host_option,
     hub_options,
@@ -23,6 +25,8 @@ from mpicluster.cli.group import (
     mpi_option,
     plain_word,
     profile_option,
+    refuse_for_ranks,
+    timeout_option,
 )
 from mpicluster.config import LAST_WORDS, HistoryLimits
 
@@ -38,7 +42,7 @@ __all__ = ["attach", "doctor", "engine", "list_", "logs", "start", "status", "st
 
 @main.command()
 @profile_option
-@click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given.")
+@cluster_option
 @click.option("--owner", metavar="PID[@HOST]", callback=local_pid, help="Process with whose end the cluster ends.")
 @click.option("--launcher", callback=local_pid, hidden=True)
 @interface_option
@@ -69,14 +73,12 @@ def engine(
 @main.command()
 @click.option("-n", "n", type=click.IntRange(min=1), default=None, help="Number of engines.  [default: the cores this process may use]")
 @profile_option
-@click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given.")
+@cluster_option
 @mpi_option
 @host_option
 @interface_option
 @click.option("--daemonize", is_flag=True, help="Return when all engines are there; `mpicluster stop` ends them.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds for engines to come."
-)
+@timeout_option
 @hub_options
 def start(
     n: int | None,
@@ -126,16 +128,12 @@ def start(
 
 
 @main.command()
-@click.option(
-    "-n", "n", type=click.IntRange(min=1), default=None, help="Number of engines.  [default: those of the batch job, or the cores]"
-)
+@engines_option
 @profile_option
 @click.option("--cluster", default=None, callback=plain_word, help="Id of the cluster.  [default: the newest of the profile]")
 @mpi_option
 @host_option
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds for engines to come."
-)
+@timeout_option
 @click.option("--place", default="", hidden=True)
 @click.option("--launcher", callback=local_pid, hidden=True, expose_value=False)
 def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, host: str | None, timeout: float, place: str) -> None:
@@ -153,8 +151,7 @@ def attach(n: int | None, profile: str, cluster: str | None, mpi: str | None, ho
     if is_rank(os.environ):
         from mpicluster.cluster.worker import run_engine
 
-        if n is not None or mpi is not None or host is not None:
-            raise click.UsageError("-n, --mpi and --host are for mpiexec, which has started this already")
+        refuse_for_ranks(n, mpi, host)
         sys.exit(run_engine(profile=profile, cluster=cluster, attach=place))
     from mpicluster.cluster.attached import Attached
 

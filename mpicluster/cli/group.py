@@ -17,6 +17,8 @@ from mpicluster.config import LAST_WORDS, SCHEMES, HistoryLimits
 
 __all__ = [
     "Interrupted",
+    "cluster_option",
+    "engines_option",
     "host_option",
     "hub_options",
     "interface_option",
@@ -26,6 +28,8 @@ __all__ = [
     "mpi_option",
     "plain_word",
     "profile_option",
+    "refuse_for_ranks",
+    "timeout_option",
 ]
 
 
@@ -74,6 +78,15 @@ profile_option: Callable[[Any], Any] = click.option(
 )
 
 
+cluster_option: Callable[[Any], Any] = click.option(
+    "--cluster", default=None, callback=plain_word, help="Id of the cluster; made up if not given."
+)
+engines_option: Callable[[Any], Any] = click.option(
+    "-n", "n", type=click.IntRange(min=1), default=None, help="Number of engines.  [default: those of the batch job, or the cores]"
+)
+timeout_option: Callable[[Any], Any] = click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds for engines to come."
+)
 mpi_option: Callable[[Any], Any] = click.option(
     "--mpi", default=None, metavar="openmpi|mpich|PATH", help="MPI to use, or its mpiexec.  [default: the one that mpi4py loads]"
 )
@@ -89,6 +102,12 @@ interface_option: Callable[[Any], Any] = click.option(
     metavar="NAME",
     help="Network interface of the hub by which it is reached.  [default: $MPICLUSTER_INTERFACE, or all, tried in turn]",
 )
+
+
+def refuse_for_ranks(n: int | None, mpi: str | None, host: str | None) -> None:
+    """What says how ranks are started means nothing to one."""
+    if n is not None or mpi is not None or host is not None:
+        raise click.UsageError("-n, --mpi and --host are for mpiexec, which has started this already")
 
 
 class Interrupted(KeyboardInterrupt):

@@ -166,7 +166,7 @@ class _Expected:
             return ""
         record, status = self._watch.record, self._watch.status()
         said = f"Job {record.job} ({record.system}), which was to start it, is {status}."
-        if status.state in ("ended", "failed"):
+        if status.stands:
             raise NoCluster(f"{missing.splitlines()[0]}\n{said}\n{record.story()}")
         return f"\n{said} Client(..., timeout=600) waits for it."
 
@@ -184,8 +184,8 @@ def story_of_job(contact: Contact, *, seldom: bool = False) -> str:
     if record is None:
         return ""
     watch, until = Watch(record), time.monotonic() + (_JOB_IS_ENDING if seldom else _JOB_ENDS_WITHIN)
-    while (status := watch.status(fresh=seldom)).state not in ("ended", "failed") and time.monotonic() < until:
+    while not (status := watch.status(fresh=seldom)).stands and time.monotonic() < until:
         time.sleep(0.3 if seldom else 0.1)  # its system needs a moment to see it
-    if seldom and status.state not in ("ended", "failed"):
+    if seldom and not status.stands:
         return ""
     return f"\nJob {record.job} ({record.system}), which started it, is {status}.\n{record.story()}"

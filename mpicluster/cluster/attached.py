@@ -17,11 +17,10 @@ from mpicluster.cluster.progress import Progress
 from mpicluster.errors import ClusterError, LaunchError
 from mpicluster.hub.orders import Invitation
 from mpicluster.launch import mpi as launch_mpi
-from mpicluster.launch.process import Job, tail
+from mpicluster.launch.process import Job, last_lines
 
 __all__ = ["Attached"]
 
-_LAST_LINES = 15
 #: in the environment of what is started here, besides the mark of the whole cluster
 _MARK = "MPICLUSTER_ATTACHED"
 
@@ -77,8 +76,7 @@ class Attached:
                 return
             if not job.is_running() or time.monotonic() >= until:
                 happened = "mpiexec ended before they were there" if not job.is_running() else f"not all were there after {timeout:g} s"
-                said = [text for text in tail(job.log, 200) if text.strip()][-_LAST_LINES:]
-                story = "\n".join([f"The last lines of {job.log}:", *(f"    {text}" for text in said)])
+                story = "\n".join([f"The last lines of {job.log}:", *(f"    {text}" for text in last_lines(job.log))])
                 raise LaunchError(f"the engines did not attach: {happened}.\n{story}")
             time.sleep(0.02)
 

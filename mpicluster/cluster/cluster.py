@@ -28,7 +28,7 @@ from mpicluster.config import HistoryLimits
 from mpicluster.errors import ClusterError, LaunchError, NoCluster
 from mpicluster.launch import mpi as launch_mpi
 from mpicluster.launch import process
-from mpicluster.launch.process import Job, tail
+from mpicluster.launch.process import Job, last_lines
 from mpicluster.wire.contact import Contact, is_alive, load, profile_dir
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ __all__ = ["Cluster"]
 
 T = TypeVar("T")
 _POLL = 0.005
-_LAST_LINES = 15
 
 #: what a log says, and what to do about it
 _HINTS = (
@@ -301,9 +300,9 @@ class Cluster:
         text = [f"the cluster did not start: {happened}."]
         if isinstance(job, Submitted):
             text.append(f"Job {job.record.job} ({job.record.system}) is {job.status(fresh=True)}; its script is {job.record.script}.")
-        last = [line for line in tail(job.log, 200) if line.strip()][-_LAST_LINES:]
+        last = last_lines(job.log)
         folder = logs.log_dir(self.profile, self.cluster_id or "")
-        hub = [line for line in tail(folder / "hub.log", 5) if line.strip()]
+        hub = last_lines(folder / "hub.log", 5)
         if last:
             text += [f"The last lines of {job.log}:", *(f"    {line}" for line in last)]
         else:

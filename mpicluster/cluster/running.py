@@ -10,14 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from mpicluster import config
-from mpicluster.cluster.cluster import Cluster
 from mpicluster.cluster.worker import die_with_parent, new_id
 from mpicluster.errors import ClusterError, NoCluster
 from mpicluster.launch import mpi as launch_mpi
 from mpicluster.launch.process import Child, Forked
 from mpicluster.wire.contact import CONTACT, RUN, Contact, find, is_alive, profile_dir
+
+if TYPE_CHECKING:
+    from mpicluster.cluster.cluster import Cluster
 
 __all__ = ["Script", "run", "run_beside"]
 
@@ -65,7 +68,7 @@ class Script:
         return self._child.wait()
 
     def is_over(self, within: float) -> bool:
-        """Whether it is, after at most so many seconds."""
+        """Whether it is, after so many seconds."""
         return self._child.is_over(within)
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from mpicluster.batch.jobs import Record, Watch
-from mpicluster.batch.system import OVER, PENDING, Status
+from mpicluster.batch.system import PENDING, Status
 from mpicluster.launch.process import Process
 
 __all__ = ["Submitted"]
@@ -36,7 +36,7 @@ class Submitted:
 
     def is_running(self) -> bool:
         """Whether it runs, or will."""
-        return self.status().state not in OVER
+        return not self.status().stands
 
     def wait(self, timeout: float) -> bool:
         """Wait until it is over; False when it is not after ``timeout`` seconds."""

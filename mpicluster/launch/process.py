@@ -25,6 +25,7 @@ __all__ = [
     "descendants",
     "end",
     "find",
+    "last_lines",
     "marked",
     "processes",
     "run",
@@ -160,6 +161,11 @@ def tail(path: str | os.PathLike[str], lines: int = 20) -> list[str]:
     except OSError:
         return []
     return text.splitlines()[-lines:] if lines > 0 else []
+
+
+def last_lines(path: str | os.PathLike[str], lines: int = 15) -> list[str]:
+    """The last lines of a log that are not blank, for an error message."""
+    return [line for line in tail(path, 200) if line.strip()][-lines:]
 
 
 @dataclass(frozen=True)

@@ -646,10 +646,10 @@ class Stuck(_Message, frozen=True, tag=57):
     why: str
 
 
-#: Outcomes of a task on an engine.
 #: Kinds of task that have one answer, however many targets: the first target's, or why there is none.
 ONE_ANSWER = frozenset({"arrays"})
 
+#: Outcomes of a task on an engine.
 OK, FAILED, ABANDONED, ABORTED, LOST, UNMET, REFUSED, LATE = OUTCOMES = range(8)
 #: "LOST", "REFUSED" and "LATE" data is the reason as UTF-8 text; "FAILED" and "UNMET" data is a failure of `serial.failure`.
 #: UNMET: the engine has not what the task needs, so it goes to another; REFUSED: what it depends on cannot be; LATE: no time left.

@@ -17,6 +17,7 @@ CONDOR = "\t".join(["{}"] * 6)
 NONE = "undefined"
 REMOVED = "The job attribute PeriodicRemove expression '(JobStatus == 1 && NumJobStarts > 0)' evaluated to TRUE"
 TIME = "it reached its time limit"
+TOLD = "it was told to end: its time was over, or somebody ended it"
 
 
 def qstat(state, *rest):
@@ -26,9 +27,9 @@ def qstat(state, *rest):
 @pytest.mark.parametrize(("name", "answer", "expected"), [
     ("slurm", SCONTROL.format("FAILED", "NonZeroExitCode", "143:0", "00:59:10", "01:00:00"), Status(FAILED, TIME, 143)),
     ("slurm", SCONTROL.format("FAILED", "NonZeroExitCode", "130:0", "1-00:00:00", "1-00:01:00"), Status(FAILED, TIME, 130)),
-    ("slurm", SCONTROL.format("FAILED", "NonZeroExitCode", "143:0", "00:00:10", "01:00:00"), Status(FAILED, "it exited with 143", 143)),
+    ("slurm", SCONTROL.format("FAILED", "NonZeroExitCode", "143:0", "00:00:10", "01:00:00"), Status(FAILED, TOLD, 143)),
     ("slurm", SCONTROL.format("FAILED", "NonZeroExitCode", "1:0", "00:59:10", "01:00:00"), Status(FAILED, "it exited with 1", 1)),
-    ("slurm", SCONTROL.format("FAILED", "NonZeroExitCode", "143:0", "00:59:10", "UNLIMITED"), Status(FAILED, "it exited with 143", 143)),
+    ("slurm", SCONTROL.format("FAILED", "NonZeroExitCode", "143:0", "00:59:10", "UNLIMITED"), Status(FAILED, TOLD, 143)),
     ("slurm", SCONTROL.format("COMPLETED", "None", "0:0", "00:59:10", "01:00:00"), Status(ENDED)),
     ("slurm", SCONTROL.format("FAILED", "JobLaunchFailure", "0:53", "0", "1"), Status(FAILED, "its log could not be written")),
     ("pbs", qstat("F", "Exit_status = 0"), Status(ENDED)),
@@ -148,7 +149,7 @@ def test_a_job_that_is_held_can_be_released_or_cancelled(condor):
 def test_what_mpicluster_ends_with_after_a_signal(condor):
     record = jobs.submit("htcondor", jobs.request(n=2))
     condor.answer = CONDOR.format(4, 2, 143, NONE, NONE, NONE)
-    assert record.status() == Status(FAILED, "it was told to end: its time was over, or somebody ended it", 143)
+    assert record.status() == Status(FAILED, TOLD, 143)
 
 
 def test_an_id_is_one_cluster_s(condor, some_contact):
